@@ -1,0 +1,285 @@
+"""All measures of one ranking, with their intervals and baselines, as one record.
+
+summary = summarise(accuracies, truth, outcomes=bits, params=params, flops=flops)
+summary.metrics["kendall_tau"].value
+summary.metrics["kendall_tau"].intervals["archs"].low
+json.dumps(summary.as_dict())
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from wsx.analysis._vectors import FloatArray, as_pair
+from wsx.analysis.baselines import CORRELATIONS, noise_ceiling
+from wsx.analysis.metrics import (
+    Metric,
+    MetricKind,
+    correlation_metrics,
+    fraction_metrics,
+    pick_metrics,
+)
+from wsx.analysis.ranks import Ties, count_ties, undefined_reason
+from wsx.analysis.resample import (
+    Interval,
+    IntervalKind,
+    as_outcomes,
+    bootstrap,
+    draw_archs,
+    draw_both,
+    draw_images,
+    interval,
+)
+from wsx.errors import OptionError
+
+
+@dataclass(frozen=True)
+class SummaryOptions:
+    """What a summary reports and how.
+
+    Attributes:
+        level: Share of the resamples inside each interval, in (0, 1).
+        n_resamples: Resamples behind each interval; 0 leaves the intervals out.
+        seed: Seed of the resampling.
+        top_fractions: Fractions in (0, 1] for the overlaps and for tau inside the true top.
+        top_ks: Numbers of picked archs for P@k, regret, best rank and the like.
+        good_fraction: Which true top fraction counts as good in P@k.
+        sparse_width: Bin width of sparse tau, as a fraction of accuracy 1.
+
+    Raises:
+        OptionError: A value is out of range.
+    """
+
+    level: float = 0.95
+    n_resamples: int = 1000
+    seed: int = 0
+    top_fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.25, 0.5)
+    top_ks: tuple[int, ...] = (1, 5, 10, 50)
+    good_fraction: float = 0.1
+    sparse_width: float = 0.001
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise OptionError(f"level must lie in (0, 1), got {self.level}")
+        if self.n_resamples < 0:
+            raise OptionError(f"n_resamples must be 0 or more, got {self.n_resamples}")
+        for fraction in (*self.top_fractions, self.good_fraction, self.sparse_width):
+            if not 0 < fraction <= 1:
+                raise OptionError(f"fractions and widths must lie in (0, 1], got {fraction}")
+        for k in self.top_ks:
+            if k < 1:
+                raise OptionError(f"top_ks must be 1 or more, got {k}")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number with its uncertainty.
+
+    Attributes:
+        label: The measure in words.
+        kind: How the number is to be read: correlation, share, accuracy or rank.
+        value: The number; nan where it has none.
+        reason: Why it has none, else None.
+        intervals: Bootstrap intervals by what was drawn again: ``archs``, ``images``, ``both``.
+    """
+
+    label: str
+    kind: MetricKind
+    value: float
+    reason: str | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything measured about one ranking.
+
+    Attributes:
+        n_archs: How many archs were compared.
+        n_images: How many images the outcomes cover; None without outcomes.
+        metrics: Estimates by name, in the order of reporting.
+        baselines: For ``params`` and ``flops``: correlations with truth by name.
+        noise_ceiling: Correlations between trainings of the truth, by name; empty where unknown.
+        predicted_ties: Ties among the predictions.
+        truth_ties: Ties in the truth.
+        options: What was asked for.
+    """
+
+    n_archs: int
+    n_images: int | None
+    metrics: Mapping[str, Estimate]
+    baselines: Mapping[str, Mapping[str, Estimate]]
+    noise_ceiling: Mapping[str, float]
+    predicted_ties: Ties
+    truth_ties: Ties
+    options: SummaryOptions
+
+    def as_dict(self) -> dict[str, object]:
+        """Return values that JSON can hold; a number without a value is None, beside its reason."""
+        return {name: _without_nan(value) for name, value in asdict(self).items()}
+
+
+def summarise(
+    predicted: npt.ArrayLike,
+    truth: npt.ArrayLike,
+    *,
+    outcomes: npt.ArrayLike | None = None,
+    params: npt.ArrayLike | None = None,
+    flops: npt.ArrayLike | None = None,
+    truth_runs: npt.ArrayLike | None = None,
+    options: SummaryOptions | None = None,
+) -> Summary:
+    """Return all measures of predictions against truth.
+
+    Args:
+        predicted: Supernet accuracies in [0, 1] or other scores, shape (arch,); larger is better.
+        truth: Stand-alone accuracies in [0, 1] or other scores, shape (arch,); larger is better.
+        outcomes: True where an arch classifies an image correctly, shape (arch, image); gives
+            intervals over images. Its row means must be the predictions.
+        params: Parameter counts, shape (arch,).
+        flops: Operation counts, shape (arch,).
+        truth_runs: Truth of independent trainings, shape (run, arch) over any archs for which
+            several are known.
+        options: What to report; the defaults of ``SummaryOptions`` where None.
+
+    Raises:
+        ShapeError: Shapes do not fit together.
+        OptionError: Values are not finite, or the outcomes belong to other predictions.
+    """
+    chosen = options or SummaryOptions()
+    scores, values = as_pair(predicted, truth)
+    is_correct = None if outcomes is None else _matching_outcomes(outcomes, scores)
+    sizes = {
+        name: as_pair(size, values, (name, "truth"))[0]
+        for name, size in (("params", params), ("flops", flops))
+        if size is not None
+    }
+    ceiling = {} if truth_runs is None else noise_ceiling(truth_runs)
+    return Summary(
+        n_archs=scores.size,
+        n_images=None if is_correct is None else is_correct.shape[1],
+        metrics=_estimates(_metrics(chosen), scores, values, chosen, is_correct),
+        baselines={name: _baseline(size, values, name, chosen) for name, size in sizes.items()},
+        noise_ceiling=ceiling,
+        predicted_ties=count_ties(scores),
+        truth_ties=count_ties(values),
+        options=chosen,
+    )
+
+
+def _metrics(options: SummaryOptions) -> list[Metric]:
+    metrics = correlation_metrics(options.sparse_width)
+    for fraction in options.top_fractions:
+        metrics += fraction_metrics(fraction)
+    for k in options.top_ks:
+        metrics += pick_metrics(k, options.good_fraction)
+    return metrics
+
+
+def _baseline(
+    size: FloatArray, truth: FloatArray, name: str, options: SummaryOptions
+) -> dict[str, Estimate]:
+    labels = {metric.name: metric.label for metric in correlation_metrics(options.sparse_width)}
+    metrics = [
+        Metric(key, labels[key], "correlation", value, lambda p, t: _named_reason(p, t, name))
+        for key, value in CORRELATIONS.items()
+    ]
+    return _estimates(metrics, size, truth, options, None)
+
+
+def _named_reason(size: FloatArray, truth: FloatArray, name: str) -> str | None:
+    return undefined_reason(size, truth, (name, "truth"))
+
+
+def _estimates(
+    metrics: Sequence[Metric],
+    scores: FloatArray,
+    truth: FloatArray,
+    options: SummaryOptions,
+    outcomes: npt.NDArray[np.bool_] | None,
+) -> dict[str, Estimate]:
+    reasons = {metric.name: metric.reason(scores, truth) for metric in metrics}
+    defined = [metric for metric in metrics if reasons[metric.name] is None]
+    values = {metric.name: metric.value(scores, truth) for metric in defined}
+    intervals = _intervals(defined, values, scores, truth, options, outcomes)
+    return {
+        metric.name: Estimate(
+            metric.label,
+            metric.kind,
+            values.get(metric.name, math.nan),
+            reasons[metric.name],
+            intervals.get(metric.name, {}),
+        )
+        for metric in metrics
+    }
+
+
+def _intervals(
+    metrics: Sequence[Metric],
+    values: Mapping[str, float],
+    scores: FloatArray,
+    truth: FloatArray,
+    options: SummaryOptions,
+    outcomes: npt.NDArray[np.bool_] | None,
+) -> dict[str, dict[str, Interval]]:
+    """Return for each metric its intervals by source of chance."""
+    intervals: dict[str, dict[str, Interval]] = {metric.name: {} for metric in metrics}
+    if not metrics or not options.n_resamples or scores.size < 2:
+        return intervals
+
+    def statistics(predicted: FloatArray, true: FloatArray) -> FloatArray:
+        return np.array([metric.value(predicted, true) for metric in metrics])
+
+    # Independent streams: asking for images does not change the numbers over archs.
+    rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(3)]
+    n = options.n_resamples
+    sources = {"archs": draw_archs(scores, truth, n_resamples=n, rng=rngs[0])}
+    if outcomes is not None:
+        sources["images"] = draw_images(outcomes, truth, n_resamples=n, rng=rngs[1])
+        sources["both"] = draw_both(outcomes, truth, n_resamples=n, rng=rngs[2])
+    for source, draws in sources.items():
+        samples = bootstrap(statistics, draws)
+        for column, metric in enumerate(metrics):
+            intervals[metric.name][source] = interval(
+                samples[:, column],
+                level=options.level,
+                value=values[metric.name],
+                kind=_interval_kind(metric, source),
+                bounds=(-1, 1) if metric.kind == "correlation" else (-np.inf, np.inf),
+            )
+    return intervals
+
+
+def _interval_kind(metric: Metric, source: str) -> IntervalKind:
+    """Return the kind of interval that fits: docs/statistics.md has the simulations behind it."""
+    # Drawing images again adds their noise a second time, which shrinks every correlation.
+    is_shifted = metric.kind == "correlation" and source != "archs"
+    return "basic" if is_shifted else "percentile"
+
+
+def _matching_outcomes(outcomes: npt.ArrayLike, predicted: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return the outcomes after checking that they are the ones behind the predictions."""
+    is_correct = as_outcomes(outcomes, n_archs=predicted.size)
+    gaps = np.abs(is_correct.mean(axis=1) - predicted)
+    # Less than half an image apart: a different count, not a rounded accuracy.
+    wrong = np.flatnonzero(gaps * is_correct.shape[1] >= 0.5)
+    if wrong.size:
+        first = wrong[0]
+        raise OptionError(
+            f"outcomes of {wrong.size} archs do not give their predicted accuracy; arch {first} "
+            f"has {predicted[first]:g} but its outcomes give {is_correct[first].mean():g}"
+        )
+    return is_correct
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

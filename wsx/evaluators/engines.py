@@ -1,0 +1,89 @@
+"""The two ways to score one subnet: ONNX Runtime, and the eager oracle."""
+
+import time
+from typing import Protocol
+
+from wsx.data import ImageSet
+from wsx.evaluators.batches import DeviceImages, Tally
+from wsx.evaluators.devices import SessionFactory
+from wsx.evaluators.sources import SubnetSource
+from wsx.spaces import Arch
+
+
+class Timing(dict[str, float]):
+    """Seconds by phase: ``record``, ``calibrate``, ``build``, ``run``."""
+
+
+class Engine(Protocol):
+    """Scores one subnet at a time; callable from several threads at once if ``n_workers`` is above 1."""
+
+    provider: str
+
+    def score(self, arch: Arch) -> tuple[Tally, Timing]:
+        """Return what a subnet did, and where the time went; raises WsxError where it cannot."""
+
+
+class OnnxEngine:
+    """Scores a source's subnets in ONNX Runtime: create a session, run it over the images, drop it.
+
+    Args:
+        source: Gives the models.
+        factory: Makes the sessions.
+        images: The images, on the factory's device.
+    """
+
+    def __init__(
+        self, source: SubnetSource, factory: SessionFactory, images: DeviceImages
+    ) -> None:
+        self._source = source
+        self._factory = factory
+        self._images = images
+        self.provider = factory.device.provider
+
+    def score(self, arch: Arch) -> tuple[Tally, Timing]:
+        """Prepare, build and run one subnet."""
+        prepared = self._source.prepare(arch)
+        start_s = time.perf_counter()
+        session = self._factory.session(prepared.model)
+        built_s = time.perf_counter()
+        tally = self._images.score(session)
+        timing = Timing(
+            record=prepared.seconds_record,
+            calibrate=prepared.seconds_calibrate,
+            build=prepared.seconds_build + built_s - start_s,
+            run=time.perf_counter() - built_s,
+        )
+        return tally, timing
+
+
+class EagerEngine:
+    """Scores a supernet's subnets with the eager oracle; one thread at a time.
+
+    Args:
+        oracle: An ``EagerOracle``.
+        images: The images.
+        batch_size: Images per batch.
+    """
+
+    provider = "torch-eager"
+
+    def __init__(self, oracle: "Oracle", images: ImageSet, batch_size: int) -> None:
+        self._oracle = oracle
+        self._images = images
+        self._batch_size = batch_size
+
+    def score(self, arch: Arch) -> tuple[Tally, Timing]:
+        """Calibrate and run one subnet."""
+        tally, calibrate_s, run_s = self._oracle.score(
+            self._images, arch, batch_size=self._batch_size
+        )
+        return tally, Timing(record=0.0, calibrate=calibrate_s, build=0.0, run=run_s)
+
+
+class Oracle(Protocol):
+    """What the eager engine needs; kept apart so that this module loads without torch."""
+
+    def score(
+        self, images: ImageSet, arch: Arch, *, batch_size: int
+    ) -> tuple[Tally, float, float]:
+        """Return a tally, and the seconds taken to calibrate and to run."""

@@ -1,0 +1,151 @@
+"""Where the subnets of a population come from: a supernet, or a folder of exported ones.
+
+Both answer the same questions: which function does an arch compute, and what model scores it.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import onnx
+
+from wsx.evaluators.calibration import Calibrator
+from wsx.evaluators.devices import Device, SessionFactory
+from wsx.exporters.batchnorm import BatchNormMode
+from wsx.exporters.emit import attach_scoring_head, emit_subnet
+from wsx.exporters.folder import ExportFolder
+from wsx.exporters.subnets import SubnetRecorder
+from wsx.exporters.weights import WeightFile
+from wsx.spaces import Arch, Space
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model ready to score, and what it took to make it.
+
+    Attributes:
+        model: Serialised, with the scoring head.
+        seconds_record: Time to record the graph.
+        seconds_calibrate: Time for BatchNorm statistics.
+        seconds_build: Time to write the model.
+    """
+
+    model: bytes
+    seconds_record: float
+    seconds_calibrate: float
+    seconds_build: float
+
+
+class SubnetSource(Protocol):
+    """A population's subnets.
+
+    **Threads.** All methods may be called from several threads at once.
+    """
+
+    @property
+    def space(self) -> Space:
+        """The space of the archs."""
+
+    @property
+    def checkpoint_sha256(self) -> str:
+        """Digest of the checkpoint."""
+
+    @property
+    def mode(self) -> BatchNormMode:
+        """BatchNorm mode of the models."""
+
+    @property
+    def macro(self) -> Mapping[str, int]:
+        """The supernet's macro options."""
+
+    @property
+    def weights(self) -> WeightFile:
+        """The weights that models refer to."""
+
+    def function_key(self, arch: Arch) -> str:
+        """Return the function key of an arch; raises ExportError where it cannot be exported."""
+
+    def prepare(self, arch: Arch) -> Prepared:
+        """Return the scoring model of an arch; raises WsxError where there is none."""
+
+
+class SupernetSource:
+    """Subnets recorded from a supernet as they are needed.
+
+    Args:
+        recorder: Records graphs in the BatchNorm mode wanted.
+        checkpoint_sha256: Digest of the checkpoint that the supernet was loaded from.
+        device: Where models will run.
+        calibrator: Needed in calibrated mode.
+    """
+
+    def __init__(
+        self,
+        recorder: SubnetRecorder,
+        checkpoint_sha256: str,
+        device: Device,
+        calibrator: Calibrator | None,
+    ) -> None:
+        self.space = recorder.space
+        self.checkpoint_sha256 = checkpoint_sha256
+        self.mode = recorder.mode
+        self.macro = recorder.macro
+        self.weights = recorder.weights
+        self._recorder = recorder
+        self._device = device
+        self._calibrator = calibrator
+
+    def function_key(self, arch: Arch) -> str:
+        """Return the digest of the subnet's graph."""
+        return self._recorder.record(arch).function_key
+
+    def prepare(self, arch: Arch) -> Prepared:
+        """Record, calibrate and emit one subnet."""
+        start_s = time.perf_counter()
+        graph = self._recorder.record(arch)
+        recorded_s = time.perf_counter()
+        statistics = None if self._calibrator is None else self._calibrator(graph)
+        calibrated_s = time.perf_counter()
+        model = emit_subnet(
+            graph, self.weights, statistics=statistics, has_fused_norm=self._device.has_fused_norm
+        )
+        attach_scoring_head(model)
+        return Prepared(
+            model.SerializeToString(),
+            recorded_s - start_s,
+            calibrated_s - recorded_s,
+            time.perf_counter() - calibrated_s,
+        )
+
+
+class FolderSource:
+    """Subnets read from a folder that ``wsx export-subnets`` wrote; needs no torch.
+
+    Args:
+        folder: The folder, its weights loaded.
+    """
+
+    def __init__(self, folder: ExportFolder) -> None:
+        self.space = folder.space
+        self.checkpoint_sha256 = folder.facts["checkpoint_sha256"]
+        self.mode = BatchNormMode.parse(folder.facts["bn"])
+        self.macro = folder.facts["supernet"]
+        self.weights = folder.weights
+        self._folder = folder
+
+    def function_key(self, arch: Arch) -> str:
+        """Return the function key that was stored at export."""
+        return self._folder.row(arch).function_key
+
+    def prepare(self, arch: Arch) -> Prepared:
+        """Read one model and add the scoring head."""
+        start_s = time.perf_counter()
+        model = onnx.load_model_from_string(self._folder.read(arch))
+        attach_scoring_head(model)
+        return Prepared(model.SerializeToString(), 0.0, 0.0, time.perf_counter() - start_s)
+
+
+def session_factory(source: SubnetSource, device: Device) -> SessionFactory:
+    """Return the factory that makes the sessions of a source's models."""
+    return SessionFactory(source.weights, device)

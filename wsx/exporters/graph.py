@@ -1,0 +1,121 @@
+"""A recorded subnet: operator nodes, hash-consed, with a digest that names the function.
+
+Torch-free. A node is (operator, attributes, inputs, weights); equal nodes are one node, whoever asks for
+them, and the digest of the output names the function under one set of weights: the function key.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+BATCH = -1
+"""The batch axis in a shape."""
+
+Shape = tuple[int, ...]
+Attributes = tuple[tuple[str, Any], ...]
+
+COMMUTATIVE = frozenset({"add", "mul"})
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator applied once.
+
+    Attributes:
+        op: Name of the operator.
+        inputs: Positions of the operand nodes.
+        weights: Names of the weights, ``None`` where an optional one is absent.
+        attributes: Sorted (name, value) pairs.
+        shape: Shape of the value, ``BATCH`` standing for the batch axis.
+        digest: Merkle digest over everything above but the shape, which follows from it.
+    """
+
+    op: str
+    inputs: tuple[int, ...]
+    weights: tuple[str | None, ...]
+    attributes: Attributes
+    shape: Shape
+    digest: str
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of an attribute."""
+        return dict(self.attributes)[name]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in an order in which operands come first; the last node is the output, the first the input."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def output(self) -> Node:
+        """The node whose value the graph computes."""
+        return self.nodes[-1]
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of the images, the batch axis included."""
+        return self.nodes[0].shape
+
+    @property
+    def function_key(self) -> str:
+        """Digest of the function: equal for graphs that compute the same under the same weights."""
+        return self.output.digest
+
+    def weight_names(self) -> list[str]:
+        """Return the names of all weights, each once, in order of first use."""
+        return list(dict.fromkeys(w for node in self.nodes for w in node.weights if w is not None))
+
+    def operands(self, node: Node) -> list[Node]:
+        """Return the nodes that a node reads."""
+        return [self.nodes[i] for i in node.inputs]
+
+
+@dataclass
+class GraphBuilder:
+    """Collects nodes; asking twice for the same node gives the same position."""
+
+    nodes: list[Node] = field(default_factory=list)
+    _positions: dict[str, int] = field(default_factory=dict)
+
+    def add(
+        self,
+        op: str,
+        inputs: Iterable[int] = (),
+        *,
+        shape: Shape,
+        weights: Iterable[str | None] = (),
+        attributes: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Return the position of a node, added if there is none like it."""
+        operands = tuple(inputs)
+        if op in COMMUTATIVE:
+            operands = tuple(sorted(operands, key=lambda i: self.nodes[i].digest))
+        pairs = tuple(sorted((attributes or {}).items()))
+        names = tuple(weights)
+        digests = [self.nodes[i].digest for i in operands]
+        # The input's shape is part of what it is; all other shapes follow from operands and weights.
+        own_shape = shape if op == "input" else None
+        identity = repr((op, pairs, names, digests, own_shape))
+        digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
+        if digest not in self._positions:
+            self._positions[digest] = len(self.nodes)
+            self.nodes.append(Node(op, operands, names, pairs, shape, digest))
+        return self._positions[digest]
+
+    def graph(self, output: int) -> Graph:
+        """Return the graph of an output: the input, and the nodes that the output depends on."""
+        needed = {0, output}
+        for position in range(output, -1, -1):
+            if position in needed:
+                needed.update(self.nodes[position].inputs)
+        kept = sorted(needed)
+        place = {position: i for i, position in enumerate(kept)}
+        return Graph(tuple(_moved(self.nodes[position], place) for position in kept))
+
+
+def _moved(node: Node, place: Mapping[int, int]) -> Node:
+    inputs = tuple(place[i] for i in node.inputs)
+    return Node(node.op, inputs, node.weights, node.attributes, node.shape, node.digest)

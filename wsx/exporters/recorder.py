@@ -1,0 +1,202 @@
+"""Recording: run a supernet on a symbol and note every torch function that touches it.
+
+A ``Symbol`` is no tensor; it answers torch's ``__torch_function__`` protocol. What touches parameters alone
+(slicing shared kernels, say) runs eagerly on real tensors and arrives here as a weight. Python control flow
+on the arch just runs. Nothing is patched, so threads record at once.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+
+from wsx.errors import ExportError
+from wsx.exporters.graph import BATCH, Graph, GraphBuilder, Shape
+from wsx.exporters.operators import OPERATORS
+from wsx.exporters.weights import WeightFile
+
+Recording = Callable[..., "Symbol"]
+FUNCTIONS: dict[Any, Recording] = {}
+"""Torch functions that can be recorded, and how; filled by ``wsx.exporters.functions``."""
+
+
+def weight_file(model: nn.Module) -> WeightFile:
+    """Return the weights of a module, parameters and float buffers by name."""
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return WeightFile(
+        {
+            name: tensor.detach().cpu().contiguous().numpy()
+            for name, tensor in state.items()
+            if tensor.is_floating_point()
+        }
+    )
+
+
+class Recorder:
+    """Records subnets of one module.
+
+    Args:
+        model: Called as ``model(x, *arguments)``; in evaluation mode.
+        weights: Its weights; derived ones are added.
+        input_shape: Shape of one image (channel, height, width).
+    """
+
+    def __init__(
+        self, model: nn.Module, weights: WeightFile, input_shape: tuple[int, ...]
+    ) -> None:
+        if model.training:
+            raise ExportError("the supernet is in training mode; call eval() before recording")
+        self.weights = weights
+        self._model = model
+        self._input_shape = input_shape
+        named = [*model.named_parameters(), *model.named_buffers()]
+        self._names = {id(tensor): name for name, tensor in named if name in weights}
+        self._modules = {id(module): name for name, module in model.named_modules()}
+
+    def record(self, *arguments: Any) -> Graph:
+        """Return the graph of ``model(x, *arguments)``.
+
+        Raises:
+            ExportError: The module does with its input what has no emitter.
+        """
+        trace = _Trace(self)
+        x = trace.add("input", shape=(BATCH, *self._input_shape))
+        # Slices of shared weights run for real; their gradients are nobody's business here.
+        with torch.no_grad():
+            output = self._model(x, *arguments)
+        if not isinstance(output, Symbol):
+            raise ExportError(
+                f"the module returned {type(output).__name__}, not a value computed from its input"
+            )
+        return trace.builder.graph(output.position)
+
+    def weight_name(self, tensor: torch.Tensor) -> str:
+        """Return the name of a weight: a parameter's own, or one derived from its content."""
+        name = self._names.get(id(tensor))
+        if name is None:
+            return self.weights.add_derived(tensor.detach().cpu().contiguous().numpy())
+        return name
+
+    def module_name(self, frame: FrameType | None) -> str:
+        """Return the name of the innermost module whose method is on the stack."""
+        while frame is not None:
+            owner = self._modules.get(id(frame.f_locals.get("self")))
+            if owner is not None:
+                return owner or type(self._model).__name__
+            frame = frame.f_back
+        return type(self._model).__name__
+
+
+class _Trace:
+    """One recording under way."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.builder = GraphBuilder()
+
+    def add(
+        self,
+        op: str,
+        operands: Sequence["Symbol"] = (),
+        *,
+        shape: Shape | None = None,
+        weights: Sequence[torch.Tensor | None] = (),
+        **attributes: Any,
+    ) -> "Symbol":
+        names = [None if w is None else self.recorder.weight_name(w) for w in weights]
+        if shape is None:
+            sizes = [tuple(w.shape) for w in weights if w is not None]
+            try:
+                shape = OPERATORS[op].shape([s.shape for s in operands], sizes, attributes)
+            except (ValueError, IndexError) as error:
+                self.refuse(f"{op}: {error}")
+        position = self.builder.add(
+            op,
+            [symbol.position for symbol in operands],
+            shape=shape,
+            weights=names,
+            attributes=attributes,
+        )
+        return Symbol(self, position, shape)
+
+    def refuse(self, what: str) -> NoReturn:
+        module = self.recorder.module_name(sys._getframe(1))
+        raise ExportError(f"cannot record {what}, in module {module}")
+
+
+class Symbol:
+    """The value of a node while a module runs on it; behaves as a float tensor where modules look."""
+
+    __slots__ = ("position", "shape", "trace")
+
+    def __init__(self, trace: _Trace, position: int, shape: Shape) -> None:
+        self.trace = trace
+        self.position = position
+        self.shape = shape
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> "Symbol":
+        """Record a torch function that touches a symbol."""
+        trace = next(_symbols(args, kwargs or {})).trace
+        record = FUNCTIONS.get(func)
+        if record is None:
+            trace.refuse(unsupported(getattr(func, "__name__", repr(func))))
+        try:
+            return record(*args, **(kwargs or {}))
+        except TypeError as error:
+            trace.refuse(f"{getattr(func, '__name__', func)} with these arguments: {error}")
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what is neither defined here nor set by ``wsx.exporters.functions`` arrives here.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.trace.refuse(unsupported(f"Tensor.{name}"))
+
+    def dim(self) -> int:
+        """Return the number of axes."""
+        return len(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def size(self, axis: int | None = None) -> Any:
+        """Return the shape, or one size; the batch axis is -1."""
+        return self.shape if axis is None else self.shape[axis]
+
+    def contiguous(self, **_: Any) -> "Symbol":
+        """Return the value; memory layout is no part of a graph."""
+        return self
+
+    def __bool__(self) -> bool:
+        """Refuse to branch on values, which are not known while recording.
+
+        Raises:
+            ExportError: Always.
+        """
+        self.trace.refuse("a branch on the values of a tensor: a subnet may depend on its arch only")
+
+
+def unsupported(name: str) -> str:
+    """Return the message for a function without an emitter, with what there is."""
+    known = sorted({getattr(function, "__name__", "_") for function in FUNCTIONS})
+    listed = ", ".join(name for name in known if not name.startswith("_"))
+    return f"{name}, which has no emitter (supported: {listed})"
+
+
+def _symbols(args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Symbol]:
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Symbol):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _symbols(value, {})

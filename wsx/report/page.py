@@ -1,0 +1,79 @@
+"""One page that needs nothing but itself: styles, plotly.js, data and text in a single file."""
+
+import json
+import textwrap
+
+from plotly.offline import get_plotlyjs
+
+from wsx.report import headline, histograms, measures, ranks, scatter, tables
+from wsx.report._base import ReportData, Section
+from wsx.report._html import note, script_json, text
+from wsx.report._numbers import rank_text
+from wsx.report._style import CSS, SCRIPT
+
+SECTIONS: tuple[Section, ...] = (
+    headline.SECTION,
+    scatter.SECTION,
+    ranks.SECTION,
+    histograms.SECTION,
+    tables.TOP,
+    measures.SECTION,
+    measures.BASELINES,
+    tables.FAILURES,
+    tables.PROVENANCE,
+)
+
+# No request may leave the page, whatever the texts hold; scattergl compiles code.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; worker-src blob:; base-uri 'none'; form-action 'none'"
+)
+_HOVER_WIDTH = 64
+
+
+def render_page(data: ReportData) -> str:
+    """Return the whole page as HTML."""
+    parts = [_section(section, data) for section in SECTIONS]
+    hovers = script_json(json.dumps(_hovers(data)))
+    scripts = (
+        f'<script type="application/json" id="archs">{hovers}</script>'
+        f"\n<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>"
+    )
+    warning = note("The figures need JavaScript; the PNG files beside this page show the same.")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>{text(data.title)}</title>
+<style>{CSS}</style>
+</head>
+<body>
+<h1>{text(data.title)}</h1>
+{"".join(parts)}
+<noscript>{warning}</noscript>
+{scripts}
+</body>
+</html>
+"""
+
+
+def _section(section: Section, data: ReportData) -> str:
+    body = section.html(data)
+    if not body:
+        return ""
+    return f'<section id="{section.key}">\n<h2>{text(section.heading)}</h2>\n{body}\n</section>\n'
+
+
+def _hovers(data: ReportData) -> list[str]:
+    """Return what hovering over each arch shows, in the little HTML that plotly knows."""
+    facts = tables.arch_facts(data)
+    hovers = []
+    for arch, name in enumerate(data.texts):
+        lines = textwrap.wrap(name, _HOVER_WIDTH) or [""]
+        lines.append(f"rank {rank_text(data.predicted_ranks[arch])}")
+        lines += [f"{fact}: {value(arch)}" for fact, value in facts.items()]
+        hovers.append("<br>".join(text(line) for line in lines))
+    return hovers

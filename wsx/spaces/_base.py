@@ -1,0 +1,220 @@
+"""What an architecture is: decisions, text form, order, sampling, neighbours, cost.
+
+A space is pure description: it imports no torch, holds no weights and keeps no state. An arch is a tuple
+of small ints, one per decision, and every function that takes one returns what depends on it alone.
+"""
+
+import abc
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from wsx.errors import ArchError, OptionError
+from wsx.registry import Registry, unknown_name
+
+Arch = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One choice that an arch makes: a name and the names of its options."""
+
+    name: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a subnet costs: trainable parameters, and multiply-adds for one image.
+
+    Multiply-adds count convolutions and linear layers (a linear bias adds one per output);
+    normalisation, activations, pooling and sums are free.
+    """
+
+    params: int
+    flops: int
+
+
+class Space(abc.ABC):
+    """A set of architectures.
+
+    **Purity.** Methods depend on their arguments alone; randomness comes from the generator passed in.
+
+    **Order.** ``index`` and ``arch_at`` are inverse bijections between the encodings and
+    ``range(n_archs)``; where a benchmark fixed an official order, it is that one.
+
+    **Text.** ``parse(format(arch)) == arch`` for every arch, and ``format(parse(text)) == text`` for every
+    text in normal form.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    @property
+    @abc.abstractmethod
+    def decisions(self) -> tuple[Decision, ...]:
+        """The decisions that an arch makes, in order."""
+
+    @abc.abstractmethod
+    def format(self, arch: Arch) -> str:
+        """Return the text form of an arch."""
+
+    @abc.abstractmethod
+    def parse(self, text: str) -> Arch:
+        """Return the arch of a text form.
+
+        Raises:
+            ArchError: The text is malformed or names what the space does not have.
+        """
+
+    @abc.abstractmethod
+    def cost(self, arch: Arch, macro: Mapping[str, int]) -> Cost:
+        """Return params and multiply-adds of a subnet under a supernet's macro options."""
+
+    @cached_property
+    def n_options(self) -> tuple[int, ...]:
+        """How many options each decision has."""
+        return tuple(len(decision.options) for decision in self.decisions)
+
+    @cached_property
+    def n_archs(self) -> int:
+        """How many encodings the space has."""
+        return math.prod(self.n_options)
+
+    @property
+    def measures(self) -> Mapping[str, Callable[[], "list[Arch] | None"]]:
+        """The sampling measures by name; each gives the archs it is uniform over.
+
+        ``None`` stands for all encodings, which need no list.
+        """
+        return {"encodings": lambda: None}
+
+    def check(self, arch: Arch) -> Arch:
+        """Return the arch as a tuple of ints.
+
+        Raises:
+            ArchError: It has the wrong length or an option out of range.
+        """
+        if len(arch) != len(self.n_options):
+            raise ArchError(
+                f"arch {tuple(arch)} has {len(arch)} decisions; {self.name} has {len(self.n_options)}"
+            )
+        for decision, option in zip(self.decisions, arch, strict=True):
+            if not 0 <= option < len(decision.options):
+                raise ArchError(
+                    f"arch {tuple(arch)}: {decision.name} is {option}; "
+                    f"it must lie in 0..{len(decision.options) - 1}"
+                )
+        return tuple(int(option) for option in arch)
+
+    def arch_at(self, index: int) -> Arch:
+        """Return the arch with an index.
+
+        Raises:
+            ArchError: The index lies outside ``range(n_archs)``.
+        """
+        if not 0 <= index < self.n_archs:
+            raise ArchError(f"index {index} lies outside 0..{self.n_archs - 1} of {self.name}")
+        arch = []
+        for n in reversed(self.n_options):
+            index, option = divmod(index, n)
+            arch.append(option)
+        return tuple(reversed(arch))
+
+    def index(self, arch: Arch) -> int:
+        """Return the index of an arch; inverse of ``arch_at``."""
+        index = 0
+        for option, n in zip(self.check(arch), self.n_options, strict=True):
+            index = index * n + option
+        return index
+
+    def enumerate(self) -> Iterator[Arch]:
+        """Yield every encoding in index order."""
+        return (self.arch_at(index) for index in range(self.n_archs))
+
+    def function_key(self, arch: Arch) -> Hashable:
+        """Return a key that is equal for archs that compute the same function with shared weights."""
+        return self.check(arch)
+
+    def is_reachable(self, arch: Arch) -> bool:
+        """Return whether the output of the arch depends on its input."""
+        return bool(self.check(arch))
+
+    def neighbours(self, arch: Arch) -> list[Arch]:
+        """Return every arch that differs in exactly one decision."""
+        arch = self.check(arch)
+        return [
+            (*arch[:place], option, *arch[place + 1 :])
+            for place, n in enumerate(self.n_options)
+            for option in range(n)
+            if option != arch[place]
+        ]
+
+    def mutate(self, arch: Arch, *, rng: np.random.Generator) -> Arch:
+        """Return the arch with one decision, drawn uniformly, set to another option."""
+        arch = self.check(arch)
+        places = [place for place, n in enumerate(self.n_options) if n > 1]
+        place = places[int(rng.integers(len(places)))]
+        option = int(rng.integers(self.n_options[place] - 1))
+        return (*arch[:place], option + (option >= arch[place]), *arch[place + 1 :])
+
+    def population(self, measure: str) -> "list[Arch] | None":
+        """Return the archs that a measure is uniform over, ``None`` for all encodings.
+
+        Raises:
+            UnknownNameError: The space has no such measure.
+        """
+        if measure not in self.measures:
+            raise unknown_name(f"sampling measure of {self.name}", measure, list(self.measures))
+        return self.measures[measure]()
+
+    def sample(
+        self, n: int, *, rng: np.random.Generator, measure: str, has_repeats: bool = False
+    ) -> list[Arch]:
+        """Return n archs drawn uniformly under a measure.
+
+        Args:
+            n: How many.
+            rng: Where the randomness comes from.
+            measure: What the draw is uniform over; one of ``measures``.
+            has_repeats: Draw with replacement; without, all archs differ.
+
+        Raises:
+            OptionError: More distinct archs are asked for than there are.
+            UnknownNameError: The space has no such measure.
+        """
+        listed = self.population(measure)
+        n_all = self.n_archs if listed is None else len(listed)
+        if n < 1 or (n > n_all and not has_repeats):
+            raise OptionError(f"cannot draw {n} archs: {self.name} has {n_all} under {measure!r}")
+        indices = draw_indices(n, n_all, rng=rng, has_repeats=has_repeats)
+        return [self.arch_at(i) if listed is None else listed[i] for i in indices]
+
+
+def draw_indices(n: int, n_all: int, *, rng: np.random.Generator, has_repeats: bool) -> list[int]:
+    """Return n uniform indices below n_all, which may exceed 64 bits; distinct unless repeats are allowed."""
+    if has_repeats:
+        return [_draw_index(n_all, rng) for _ in range(n)]
+    if n_all <= 10_000_000:
+        return [int(i) for i in rng.permutation(n_all)[:n]]
+    seen: dict[int, None] = {}
+    while len(seen) < n:
+        seen.setdefault(_draw_index(n_all, rng))
+    return list(seen)
+
+
+def _draw_index(n_all: int, rng: np.random.Generator) -> int:
+    if n_all < 2**63:
+        return int(rng.integers(n_all))
+    n_bits = n_all.bit_length()
+    while True:
+        index = int.from_bytes(rng.bytes((n_bits + 7) // 8)) >> (-n_bits % 8)
+        if index < n_all:
+            return index
+
+
+SPACES: Registry[Space] = Registry("space")

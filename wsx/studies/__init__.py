@@ -1,0 +1,1 @@
+"""Compositions of the library: what the commands of ``wsx`` do."""

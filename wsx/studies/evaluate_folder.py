@@ -1,0 +1,91 @@
+"""Scoring an exported folder; works where torch is not installed."""
+
+from pathlib import Path
+from typing import Any
+
+from wsx.data import load_data
+from wsx.errors import DataError, OptionError
+from wsx.evaluators.devices import resolve_device
+from wsx.evaluators.population import PopulationReport
+from wsx.evaluators.sources import FolderSource
+from wsx.exporters.folder import ExportFolder, open_folder
+from wsx.spaces.files import ArchChoice
+from wsx.store import ScoreKey
+from wsx.studies.images import ImageChoice
+from wsx.studies.scoring import Listener, ScoringOptions, onnx_engine, score_into
+
+
+def evaluate_folder(
+    path: Path,
+    out: Path,
+    *,
+    choice: ArchChoice | None = None,
+    images: ImageChoice | None = None,
+    data: str | None = None,
+    device: str = "auto",
+    options: ScoringOptions | None = None,
+    listener: Listener | None = None,
+) -> tuple[ScoreKey, PopulationReport]:
+    """Score the subnets of an export folder.
+
+    Args:
+        path: The folder.
+        out: The score file.
+        choice: Which archs; None takes all of the folder.
+        images: Which images; None takes the whole test split.
+        data: Another place for the dataset than the one in the manifest.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        options: Batch size and workers.
+        listener: Progress callbacks.
+
+    Raises:
+        ExportError: The folder is no export.
+        DataError: The images are missing, or not those that the supernet was trained beside.
+        DeviceError: The device cannot be used.
+        StoreError: The score file cannot be used.
+    """
+    folder = open_folder(path)
+    choice = choice or ArchChoice()
+    options, listener = options or ScoringOptions(), listener or Listener()
+    archs = list(folder.rows) if choice == ArchChoice() else choice.archs(folder.space)
+    absent = [arch for arch in archs if arch not in folder.rows]
+    if absent:
+        raise OptionError(
+            f"{path} lacks {len(absent)} of {len(archs)} archs, first {folder.space.format(absent[0])}; "
+            "export them, or leave out --n, --archs and --all to score what is there"
+        )
+    image_set = (images or ImageChoice()).images(load_data(**data_arguments(folder, data)))
+    expected = (folder.facts["supernet"]["in_channels"], folder.facts["supernet"]["image_size"])
+    if (image_set.n_channels, image_set.image_size[0]) != expected:
+        raise DataError(
+            f"the images have {image_set.n_channels} channels and {image_set.image_size[0]} pixels a side; "
+            f"the subnets take {expected[0]} and {expected[1]}"
+        )
+    found = resolve_device(device)
+    source = FolderSource(folder)
+    return score_into(
+        out,
+        archs,
+        source,
+        onnx_engine(source, image_set, found, options),
+        image_set,
+        bn_images_sha256=str(folder.facts.get("bn_images_sha256", "")),
+        batch_size=options.batch_size_on(found, source.mode),
+        n_workers=options.n_workers_on(found),
+        info={"source": "folder", "exporter": folder.facts.get("exporter", "wsx")},
+        listener=listener,
+    )
+
+
+def data_arguments(folder: ExportFolder, data: str | None) -> dict[str, Any]:
+    """Return what ``load_data`` needs for the images of a folder.
+
+    Raises:
+        DataError: Neither the manifest nor the caller names a dataset.
+    """
+    arguments = dict(folder.facts.get("data", {}))
+    if data is not None:
+        arguments["spec"] = data
+    if "spec" not in arguments:
+        raise DataError(f"{folder.path} names no dataset; give one with --data")
+    return arguments

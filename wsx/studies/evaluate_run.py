@@ -1,0 +1,255 @@
+"""Scoring and exporting the subnets of a run."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wsx.data import Dataset, ImageSet
+from wsx.errors import OptionError
+from wsx.evaluators.calibration import Calibrator, calibration_images
+from wsx.evaluators.devices import CPU, Device, SessionFactory, resolve_device
+from wsx.evaluators.eager import EagerOracle
+from wsx.evaluators.engines import EagerEngine, Engine
+from wsx.evaluators.population import PopulationReport
+from wsx.evaluators.sources import SupernetSource
+from wsx.evaluators.verify import Agreement, EqualityGate
+from wsx.exporters.batchnorm import BatchNormMode
+from wsx.exporters.export import ExportReport, export_subnets
+from wsx.exporters.folder import SubnetRow
+from wsx.exporters.subnets import SubnetRecorder
+from wsx.spaces import Arch
+from wsx.spaces.files import ArchChoice
+from wsx.store import ScoreKey
+from wsx.studies.images import ImageChoice
+from wsx.studies.scoring import ENGINES, Listener, ScoringOptions, onnx_engine, score_into
+from wsx.supernets import Supernet
+from wsx.supernets.checkpoint import Checkpoint
+from wsx.training.run import Run
+
+N_GATE_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class RunSubnets:
+    """A checkpoint of a run, opened to score or export its subnets in one BatchNorm mode.
+
+    Attributes:
+        run: The run.
+        bn: BatchNorm mode, in text form.
+        checkpoint: Name of the checkpoint.
+        data: Another place for the dataset than the one in the run.
+    """
+
+    run: Run
+    bn: str
+    checkpoint: str = "last"
+    data: str | None = None
+
+    @cached_property
+    def mode(self) -> BatchNormMode:
+        """The BatchNorm mode."""
+        return BatchNormMode.parse(self.bn)
+
+    @cached_property
+    def _loaded(self) -> tuple[Supernet, Checkpoint]:
+        return self.run.load(self.checkpoint)
+
+    @cached_property
+    def recorder(self) -> SubnetRecorder:
+        """Records the subnets."""
+        return SubnetRecorder(self._loaded[0], self.mode)
+
+    @property
+    def checkpoint_sha256(self) -> str:
+        """Digest of the checkpoint."""
+        return self._loaded[1].sha256
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The run's data."""
+        spec = self.run.config.data
+        return (spec if self.data is None else replace(spec, spec=self.data)).load()
+
+    @cached_property
+    def calibration(self) -> ImageSet | None:
+        """The training images that BatchNorm statistics come from; None unless calibrated."""
+        if self.mode.kind != "calibrated":
+            return None
+        return calibration_images(self.dataset.train, self.mode)
+
+    def calibrator(self, device: Device) -> Calibrator | None:
+        """Return what measures statistics on a device; None unless calibrated."""
+        if self.calibration is None:
+            return None
+        factory = SessionFactory(self.recorder.weights, device)
+        return Calibrator(factory, self.recorder.weights, self.calibration, self.mode)
+
+    def oracle(self) -> EagerOracle:
+        """Return the eager oracle of the checkpoint."""
+        return EagerOracle(self._loaded[0], self.mode, self.calibration)
+
+    @property
+    def bn_images_sha256(self) -> str:
+        """Digest of the calibration images; empty where there are none."""
+        return "" if self.calibration is None else self.calibration.digest
+
+
+def evaluate_run(
+    subnets: RunSubnets,
+    out: Path,
+    *,
+    choice: ArchChoice,
+    images: ImageChoice | None = None,
+    engine: str = "onnx",
+    device: str = "auto",
+    options: ScoringOptions | None = None,
+    listener: Listener | None = None,
+) -> tuple[ScoreKey, PopulationReport]:
+    """Score subnets of a run into a file; what it holds already is skipped.
+
+    Args:
+        subnets: The run's checkpoint and BatchNorm mode.
+        out: The score file.
+        choice: Which archs.
+        images: Which images; None takes the whole test split.
+        engine: ``onnx`` for ONNX Runtime, ``torch`` for the eager oracle.
+        device: ``auto``, ``cpu`` or ``cuda``; the oracle runs on the CPU.
+        options: Batch size and workers.
+        listener: Progress callbacks.
+
+    Raises:
+        OptionError: An option is unknown or out of range.
+        CheckpointError: The checkpoint is missing or unusable.
+        DataError: The run's data is missing.
+        DeviceError: The device cannot be used.
+        StoreError: The score file cannot be used.
+    """
+    options, listener = options or ScoringOptions(), listener or Listener()
+    if engine not in ENGINES:
+        raise OptionError(f"engine {engine!r} is none of: {', '.join(ENGINES)}")
+    found = resolve_device(device) if engine == "onnx" else CPU
+    archs = choice.archs(subnets.recorder.space)
+    image_set = (images or ImageChoice()).images(subnets.dataset)
+    batch_size = options.batch_size_on(found, subnets.mode)
+    n_workers = options.n_workers_on(found) if engine == "onnx" else 1
+    calibrator = subnets.calibrator(found) if engine == "onnx" else None
+    source = SupernetSource(subnets.recorder, subnets.checkpoint_sha256, found, calibrator)
+    scorer: Engine
+    if engine == "onnx":
+        scorer = onnx_engine(source, image_set, found, options)
+    else:
+        scorer = EagerEngine(subnets.oracle(), image_set, batch_size)
+    facts = {
+        "run_seed": subnets.run.config.seed,
+        "checkpoint": subnets.run.checkpoint_path(subnets.checkpoint).stem,
+        "split": image_set.split,
+        "torch": torch.__version__,
+        **choice.facts(subnets.recorder.space),
+    }
+    return score_into(
+        out,
+        archs,
+        source,
+        scorer,
+        image_set,
+        bn_images_sha256=subnets.bn_images_sha256,
+        batch_size=batch_size,
+        n_workers=n_workers,
+        info=facts,
+        listener=listener,
+    )
+
+
+@dataclass(frozen=True)
+class VerifiedExport:
+    """An export, and how a sample of it agrees with PyTorch."""
+
+    report: ExportReport
+    agreements: list[Agreement]
+
+    @property
+    def wrong(self) -> list[Agreement]:
+        """Subnets that do not agree."""
+        return [agreement for agreement in self.agreements if not agreement.is_equal]
+
+
+def export_run(
+    subnets: RunSubnets,
+    out: Path,
+    *,
+    choice: ArchChoice,
+    exporter: str = "wsx",
+    n_verified: int | None = 4,
+    on_subnet: Callable[[SubnetRow, int, int], None] | None = None,
+    on_verified: Callable[[int, int], None] | None = None,
+) -> VerifiedExport:
+    """Export subnets of a run, and compare a sample of them with PyTorch.
+
+    Args:
+        subnets: The run's checkpoint and BatchNorm mode.
+        out: The folder to export into.
+        choice: Which archs.
+        exporter: ``wsx`` or ``torch``.
+        n_verified: How many subnets the equality gate compares, drawn among those asked for; None takes all.
+        on_subnet: Called with each written row, the number done and the number in all.
+        on_verified: Called with the number compared and the number to compare.
+
+    Raises:
+        OptionError: An option is unknown or out of range.
+        ExportError: The folder holds something else.
+    """
+    archs = choice.archs(subnets.recorder.space)
+    calibrator = subnets.calibrator(CPU)
+    facts = {
+        "checkpoint_sha256": subnets.checkpoint_sha256,
+        "data": asdict(subnets.run.config.data),
+        "dataset": subnets.dataset.name,
+        "bn_images_sha256": subnets.bn_images_sha256,
+    }
+    report = export_subnets(
+        subnets.recorder,
+        archs,
+        out,
+        facts=facts,
+        calibrate=calibrator,
+        exporter=exporter,
+        on_subnet=on_subnet,
+    )
+    exported = [arch for arch in dict.fromkeys(archs) if arch in report.folder.rows]
+    return VerifiedExport(
+        report, _verify(subnets, report, exported, calibrator, n_verified, on_verified)
+    )
+
+
+def _verify(
+    subnets: RunSubnets,
+    report: ExportReport,
+    archs: list[Arch],
+    calibrator: Calibrator | None,
+    n_verified: int | None,
+    on_verified: Callable[[int, int], None] | None,
+) -> list[Agreement]:
+    n = len(archs) if n_verified is None else min(n_verified, len(archs))
+    if n < 0:
+        raise OptionError(f"--verify is {n_verified}; it must be all or at least 0")
+    if n == 0:
+        return []
+    test = subnets.dataset.test
+    gate = EqualityGate(
+        subnets.oracle(),
+        subnets.recorder,
+        SessionFactory(report.folder.weights, CPU),
+        test.take(min(N_GATE_IMAGES, len(test))),
+        calibrator,
+    )
+    agreements = []
+    # The sample is spread over the export by a fixed seed, so that a repeated command repeats it.
+    for n_done, i in enumerate(np.random.default_rng(0).permutation(len(archs))[:n], 1):
+        agreements.append(gate.check(archs[i], report.folder.read(archs[i])))
+        if on_verified is not None:
+            on_verified(n_done, n)
+    return agreements

@@ -1,0 +1,116 @@
+"""The weight-sharing module: ``supernet(x, arch)``, with the arch as an argument and no memory of it."""
+
+import abc
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from wsx.errors import OptionError
+from wsx.registry import Registry, unknown_name
+from wsx.spaces import Arch, Space
+
+
+@dataclasses.dataclass(frozen=True)
+class MacroOptions:
+    """What every image supernet needs to know of its data."""
+
+    n_classes: int = 10
+    in_channels: int = 3
+    image_size: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse sizes below one.
+
+        Raises:
+            OptionError: An integer option is not positive.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is int and value < 1:
+                raise OptionError(f"{field.name} is {value}; it must be at least 1")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "MacroOptions":
+        """Return the options of a mapping; the inverse of ``dataclasses.asdict``.
+
+        Raises:
+            UnknownNameError: A key is not an option.
+            OptionError: A value has another type than the option's default.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for name, value in values.items():
+            if name not in fields:
+                raise unknown_name("supernet option", name, sorted(fields))
+            if type(value) is not type(fields[name].default):
+                kind = type(fields[name].default).__name__
+                raise OptionError(f"supernet option {name} is {value!r}; it must be of type {kind}")
+        return cls(**values)
+
+
+class Supernet(nn.Module, abc.ABC):
+    """Shared weights of a whole space.
+
+    **Statelessness.** ``forward`` reads the arch from its argument; two archs can be in flight at once.
+
+    **Recordability.** Between input and output only torch functions that have an emitter are applied.
+    """
+
+    space: ClassVar[Space]
+    options_type: ClassVar[type[MacroOptions]]
+
+    def __init__(self, options: MacroOptions) -> None:
+        super().__init__()
+        self.options = options
+
+    @abc.abstractmethod
+    def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
+        """Return logits (image, class) of images (image, channel, height, width) under an arch."""
+
+    def macro(self) -> dict[str, int]:
+        """Return the options that a subnet's cost depends on."""
+        return {
+            name: value
+            for name, value in dataclasses.asdict(self.options).items()
+            if type(value) is int
+        }
+
+
+SUPERNETS: Registry[type[Supernet]] = Registry("supernet")
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's default generator inside the block and restore its state after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def build_supernet(space: str, options: Mapping[str, Any], *, seed: int) -> Supernet:
+    """Return a freshly initialised supernet.
+
+    Args:
+        space: Name of the space.
+        options: Macro options by name; what is missing takes its default.
+        seed: Seed of the initialisation.
+
+    Raises:
+        UnknownNameError: The space or an option does not exist.
+        OptionError: An option has the wrong type or range.
+    """
+    kind = SUPERNETS[space]
+    with seeded(seed):
+        return kind(kind.options_type.from_dict(options))
+
+
+def reset_parameters(module: nn.Module, *, seed: int) -> None:
+    """Initialise every layer of a module afresh, as its class does, in the order of ``modules()``."""
+    with seeded(seed):
+        for child in module.modules():
+            reset = getattr(child, "reset_parameters", None)
+            if callable(reset):
+                reset()

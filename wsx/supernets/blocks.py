@@ -1,0 +1,56 @@
+"""Layers that several supernets are built of."""
+
+import torch
+from torch import nn
+
+
+def batch_norm(channels: int, *, is_affine: bool, tracks_statistics: bool) -> nn.BatchNorm2d:
+    """Return a BatchNorm layer with the benchmark's momentum and epsilon."""
+    return nn.BatchNorm2d(channels, affine=is_affine, track_running_stats=tracks_statistics)
+
+
+class ReLUConvBN(nn.Sequential):
+    """ReLU, convolution without bias, BatchNorm."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        is_affine: bool,
+        tracks_statistics: bool,
+    ) -> None:
+        super().__init__(
+            nn.ReLU(),
+            nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride=stride,
+                padding=kernel_size // 2,
+                bias=False,
+            ),
+            batch_norm(out_channels, is_affine=is_affine, tracks_statistics=tracks_statistics),
+        )
+
+
+class ReductionBlock(nn.Module):
+    """The residual block of stride 2 that doubles the channels between stages of NAS-Bench-201."""
+
+    def __init__(self, in_channels: int, *, is_affine: bool, tracks_statistics: bool) -> None:
+        super().__init__()
+        out_channels = 2 * in_channels
+        norm = {"is_affine": is_affine, "tracks_statistics": tracks_statistics}
+        self.conv_a = ReLUConvBN(in_channels, out_channels, 3, stride=2, **norm)
+        self.conv_b = ReLUConvBN(out_channels, out_channels, 3, **norm)
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2, stride=2, ceil_mode=True, count_include_pad=False),
+            nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the block's output at half the size."""
+        output: torch.Tensor = self.conv_b(self.conv_a(x)) + self.shortcut(x)
+        return output

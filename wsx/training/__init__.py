@@ -1,0 +1,7 @@
+"""Training supernets, and subnets alone."""
+
+from wsx.training.recipes import RECIPES, Recipe
+from wsx.training.run import DataSpec, Run, RunConfig, open_run
+from wsx.training.supernet import train_supernet
+
+__all__ = ["RECIPES", "DataSpec", "Recipe", "Run", "RunConfig", "open_run", "train_supernet"]

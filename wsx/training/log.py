@@ -1,0 +1,45 @@
+"""The training log: a CSV file with one row per epoch, cut back to the resumed step on resuming."""
+
+import csv
+from pathlib import Path
+
+from wsx.training.loop import Progress
+
+FIELDS = ("epoch", "step", "loss", "accuracy", "lr", "images_per_s")
+
+
+class TrainingLog:
+    """Appends a row per epoch to a CSV file.
+
+    Args:
+        path: The file; rows past ``step`` are dropped, since they are about to be written again.
+        step: The step that training starts from.
+    """
+
+    def __init__(self, path: Path, *, step: int) -> None:
+        self._path = path
+        rows = [row for row in read_log(path) if int(row["step"]) <= step]
+        part = path.with_name(path.name + ".part")
+        with part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(rows)
+        part.replace(path)
+
+    def append(self, progress: Progress) -> None:
+        """Write one row."""
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, FIELDS).writerow(
+                {name: f"{getattr(progress, name):.6g}" for name in FIELDS}
+            )
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """Return the complete rows of a log; none if there is no file.
+
+    A last row that a crash cut short is left out.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values()]

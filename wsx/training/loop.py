@@ -1,0 +1,186 @@
+"""The training loop, the same for a supernet and for one subnet alone.
+
+Everything random about a step is a function of (seed, step). So a training is resumed by its step number,
+its weights and its momentum alone, and goes on bit for bit as if it had never stopped.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from wsx.errors import CheckpointError, TrainingError
+from wsx.supernets import seeded
+from wsx.training.augment import Batches
+from wsx.training.recipes import Recipe
+
+Pass = Callable[[torch.Tensor], torch.Tensor]
+MOMENTUM_PREFIX = "momentum."
+WEIGHT_PREFIX = "weight."
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands after a step.
+
+    Attributes:
+        step: Steps done.
+        n_steps: Steps in all.
+        epoch: Passes done over the data, complete or not, counted from 1.
+        loss: Mean loss of the epoch so far.
+        accuracy: Training accuracy of the epoch so far, a fraction.
+        lr: Learning rate of the step.
+        images_per_s: Images trained on per second since the loop (re)started.
+        is_epoch_end: The step is the last of its epoch.
+    """
+
+    step: int
+    n_steps: int
+    epoch: int
+    loss: float
+    accuracy: float
+    lr: float
+    images_per_s: float
+    is_epoch_end: bool
+
+
+class Trainer:
+    """Trains a module on batches with a recipe.
+
+    Args:
+        model: What is trained; its parameters are the optimiser's.
+        passes: The forward passes of a step: for each, logits (image, class) of images. A step averages
+            the gradients of its passes.
+        batches: Training data by step.
+        recipe: All numbers.
+        seed: Root of what the model itself draws, such as dropout masks.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        passes: Callable[[int], Iterable[Pass]],
+        batches: Batches,
+        recipe: Recipe,
+        *,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self._seed = seed
+        self.recipe = recipe
+        self.step = 0
+        self.n_steps = recipe.epochs * batches.n_steps_per_epoch
+        self._passes = passes
+        self._batches = batches
+        if recipe.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._parameters = dict(model.named_parameters())
+        self._optimizer = torch.optim.SGD(
+            self._parameters.values(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            weight_decay=recipe.weight_decay,
+        )
+        self._sums = torch.zeros(3, dtype=torch.float64)
+
+    def run(self) -> Iterator[Progress]:
+        """Train to the end, yielding after every step.
+
+        Raises:
+            TrainingError: The loss is not finite; weights are then no longer of use.
+        """
+        per_epoch = self._batches.n_steps_per_epoch
+        start_step, start_s = self.step, time.perf_counter()
+        self.model.train()
+        while self.step < self.n_steps:
+            if self.step % per_epoch == 0:
+                self._sums.zero_()
+            lr = self.lr_at(self.step)
+            with seeded(int(np.random.default_rng([self._seed, 3, self.step]).integers(2**63))):
+                self._train_step(lr)
+            self.step += 1
+            n_images = (self.step - start_step) * self.recipe.batch_size
+            yield Progress(
+                step=self.step,
+                n_steps=self.n_steps,
+                epoch=(self.step - 1) // per_epoch + 1,
+                loss=float(self._sums[0] / self._sums[2]),
+                accuracy=float(self._sums[1] / self._sums[2]),
+                lr=lr,
+                images_per_s=n_images / (time.perf_counter() - start_s),
+                is_epoch_end=self.step % per_epoch == 0,
+            )
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of a step: linear warm-up, then half a cosine."""
+        recipe = self.recipe
+        n_warmup = recipe.warmup_epochs * self._batches.n_steps_per_epoch
+        if step < n_warmup:
+            return recipe.lr * (step + 1) / n_warmup
+        share = (step - n_warmup) / max(1.0, self.n_steps - n_warmup)
+        return recipe.lr_min + (recipe.lr - recipe.lr_min) * (1 + math.cos(math.pi * share)) / 2
+
+    def _train_step(self, lr: float) -> None:
+        x, labels = self._batches[self.step]
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._optimizer.zero_grad(set_to_none=True)
+        passes = list(self._passes(self.step))
+        for forward in passes:
+            with torch.autocast(
+                x.device.type, torch.bfloat16, enabled=self.recipe.autocast == "bfloat16"
+            ):
+                logits = forward(x)
+            loss = F.cross_entropy(
+                logits.float(), labels, label_smoothing=self.recipe.label_smoothing
+            )
+            if not math.isfinite(value := loss.item()):
+                raise TrainingError(
+                    f"the loss is {value} at step {self.step + 1} of {self.n_steps} (lr {lr:.4g}); "
+                    "lower lr or clip, or check the data"
+                )
+            (loss / len(passes)).backward()  # type: ignore[no-untyped-call]
+            n_correct = int((logits.argmax(1) == labels).sum())
+            self._sums += torch.tensor([value * len(labels), n_correct, len(labels)])
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self._parameters.values(), self.recipe.clip)
+        self._optimizer.step()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return weights, buffers, momentum and the epoch's running sums, by name."""
+        state = {WEIGHT_PREFIX + name: t for name, t in self.model.state_dict().items()}
+        for name, parameter in self._parameters.items():
+            buffer = self._optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if buffer is not None:
+                state[MOMENTUM_PREFIX + name] = buffer
+        return {**state, "sums": self._sums}
+
+    def restore(self, state: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+        """Continue from a state and its step.
+
+        Raises:
+            CheckpointError: The state belongs to another model.
+        """
+        weights = {
+            name.removeprefix(WEIGHT_PREFIX): t
+            for name, t in state.items()
+            if name.startswith(WEIGHT_PREFIX)
+        }
+        try:
+            self.model.load_state_dict(weights)
+            self._sums.copy_(state["sums"])
+            self.step = int(facts["step"])
+        except (RuntimeError, KeyError) as error:
+            detail = str(error).strip().split("\n")[0]
+            raise CheckpointError(f"the saved state is of another training: {detail}") from error
+        for name, parameter in self._parameters.items():
+            if (buffer := state.get(MOMENTUM_PREFIX + name)) is not None:
+                momentum = torch.empty_like(parameter).copy_(buffer)
+                self._optimizer.state[parameter]["momentum_buffer"] = momentum

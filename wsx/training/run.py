@@ -1,0 +1,199 @@
+"""A run: one supernet training in a folder of its own.
+
+RUN/run.json                            what was asked for: space, options, recipe, data, seed, versions
+RUN/checkpoints/epoch-0010.safetensors  weights after an epoch; step-0001234 between epochs
+RUN/last.safetensors                    weights, momentum and step to resume from
+RUN/log.csv                             one row per epoch
+"""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wsx.data import Dataset, load_data
+from wsx.errors import CheckpointError
+from wsx.supernets import Supernet
+from wsx.supernets.checkpoint import Checkpoint, load_supernet, read_facts
+from wsx.training.recipes import Recipe
+from wsx.version import __version__
+
+RUN_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which images a run uses; with the seed it fixes every split, image by image.
+
+    Attributes:
+        spec: What ``load_data`` takes, such as ``digits`` or ``cifar10=PATH``.
+        seed: Seed of the splits.
+        n_train: Training images kept; None keeps all.
+        n_valid: Validation images; None takes the source's own split, or cuts the loader's default.
+        n_test: Test images; None takes the source's own split, or the loader's default.
+        image_size: Side in pixels that images are resized to; None keeps theirs.
+    """
+
+    spec: str
+    seed: int = 0
+    n_train: int | None = None
+    n_valid: int | None = None
+    n_test: int | None = None
+    image_size: int | None = None
+
+    def load(self) -> Dataset:
+        """Return the dataset.
+
+        Raises:
+            DataError: The data is missing or unusable.
+        """
+        return load_data(
+            self.spec,
+            seed=self.seed,
+            n_train=self.n_train,
+            n_valid=self.n_valid,
+            n_test=self.n_test,
+            image_size=self.image_size,
+        )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run is determined by."""
+
+    space: str
+    recipe: Recipe
+    data: DataSpec
+    seed: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the configuration, JSON-clean."""
+        return {
+            "space": self.space,
+            "recipe": self.recipe.as_dict(),
+            "data": asdict(self.data),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
+        """Return the configuration of ``as_dict``."""
+        return cls(
+            values["space"],
+            Recipe(**values["recipe"]),
+            DataSpec(**values["data"]),
+            int(values["seed"]),
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what it was asked to be."""
+
+    path: Path
+    config: RunConfig
+
+    @property
+    def checkpoint_paths(self) -> list[Path]:
+        """All checkpoints, in the order of their steps."""
+        return sorted((self.path / "checkpoints").glob("*.safetensors"), key=_step_order)
+
+    def checkpoint_path(self, name: str = "last") -> Path:
+        """Return the path of a checkpoint by its name, such as ``epoch-0010``; ``last`` is the newest.
+
+        Raises:
+            CheckpointError: The run has no such checkpoint.
+        """
+        paths = self.checkpoint_paths
+        names = [path.stem for path in paths]
+        if name == "last" and paths:
+            return paths[-1]
+        if name not in names:
+            known = ", ".join(names) or "none yet"
+            raise CheckpointError(f"{self.path} has no checkpoint {name!r}; it has {known}")
+        return paths[names.index(name)]
+
+    def load(self, checkpoint: str = "last") -> tuple[Supernet, Checkpoint]:
+        """Return the supernet of a checkpoint and the checkpoint's facts.
+
+        Raises:
+            CheckpointError: There is no such checkpoint, or it is unusable.
+        """
+        return load_supernet(self.checkpoint_path(checkpoint))
+
+
+def _step_order(path: Path) -> tuple[int, str]:
+    return int(read_facts(path)["step"]), path.name
+
+
+def open_run(path: Path) -> Run:
+    """Return the run in a folder.
+
+    Raises:
+        CheckpointError: The folder holds no run, or one of a newer format.
+    """
+    try:
+        values = json.loads((path / "run.json").read_text())
+        version = int(values["format_version"])
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} holds no run (no run.json); train one with `wsx train`"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / 'run.json'} is damaged: {error}") from error
+    if version > RUN_FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has run format {version}; this wsx reads up to {RUN_FORMAT_VERSION}. Upgrade wsx"
+        )
+    try:
+        return Run(path, RunConfig.from_dict(values))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / 'run.json'} is no run of wsx: {error}") from error
+
+
+def create_run(path: Path, config: RunConfig) -> Run:
+    """Return the run in a folder, created if it is not there yet.
+
+    Raises:
+        CheckpointError: The folder holds a run with another configuration, whose differences are named.
+    """
+    if (path / "run.json").exists():
+        run = open_run(path)
+        differences = _differences(run.config.as_dict(), config.as_dict())
+        if differences:
+            raise CheckpointError(
+                f"{path} holds another run: {'; '.join(differences)}. Choose another --out or repeat its options"
+            )
+        return run
+    path.mkdir(parents=True, exist_ok=True)
+    versions = {"wsx": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    values = {"format_version": RUN_FORMAT_VERSION, **config.as_dict(), "versions": versions}
+    write_json(path / "run.json", values)
+    return Run(path, config)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file: complete under its name, or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w") as file:
+        json.dump(values, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    lines = []
+    for name in sorted({*old, *new}):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += _differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            lines.append(f"{prefix}{name} is {a!r}, not {b!r}")
+    return lines

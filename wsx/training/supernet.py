@@ -1,0 +1,109 @@
+"""Training a supernet in a run folder: checkpoints, log, resuming."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wsx.errors import DataError, OptionError
+from wsx.spaces import SPACES
+from wsx.supernets import build_supernet
+from wsx.supernets.checkpoint import load_tensors, save_tensors
+from wsx.training.augment import Batches
+from wsx.training.log import TrainingLog
+from wsx.training.loop import Pass, Progress, Trainer
+from wsx.training.recipes import Recipe
+from wsx.training.run import Run, RunConfig, create_run
+from wsx.training.sampling import ArchSampler
+
+
+def train_supernet(
+    config: RunConfig,
+    out: Path,
+    *,
+    device: str = "cpu",
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Train a supernet, or go on with one that was interrupted.
+
+    Args:
+        config: What to train.
+        out: The run's folder.
+        device: Torch device to train on.
+        on_progress: Called after every step.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        CheckpointError: The folder holds a run with another configuration, or the disk is full.
+        DataError: The data is unusable, or has fewer training images than a batch.
+        TrainingError: The loss is not finite; the last checkpoint stays.
+    """
+    dataset = config.data.load()
+    recipe = config.recipe
+    if len(dataset.train) < recipe.batch_size:
+        raise DataError(
+            f"{config.data.spec} has {len(dataset.train)} training images, fewer than "
+            f"a batch of {recipe.batch_size}; lower batch_size"
+        )
+    macro = supernet_options(recipe, dataset.train.pixels.shape, dataset.train.n_classes)
+    supernet = build_supernet(config.space, macro, seed=config.seed).to(device)
+    sampler = ArchSampler(SPACES[config.space], recipe, seed=config.seed)
+
+    def passes(step: int) -> list[Pass]:
+        return [partial(supernet, arch=arch) for arch in sampler[step]]
+
+    batches = Batches(dataset.train, recipe, seed=config.seed, device=torch.device(device))
+    trainer = Trainer(supernet, passes, batches, recipe, seed=config.seed)
+    run = create_run(out, config)
+    last = out / "last.safetensors"
+    if last.exists():
+        trainer.restore(*load_tensors(last))
+    log = TrainingLog(out / "log.csv", step=trainer.step)
+    header = {"space": config.space, "supernet": macro, "seed": config.seed}
+    for progress in trainer.run():
+        if progress.is_epoch_end:
+            log.append(progress)
+        if name := _checkpoint_name(recipe, progress):
+            facts = {
+                **header,
+                "step": progress.step,
+                "epoch": progress.epoch,
+                "loss": progress.loss,
+            }
+            save_tensors(out / "checkpoints" / f"{name}.safetensors", supernet.state_dict(), facts)
+        if name or progress.is_epoch_end:
+            save_tensors(last, trainer.state(), {**header, "step": progress.step})
+        if on_progress is not None:
+            on_progress(progress)
+    return run
+
+
+def supernet_options(recipe: Recipe, shape: tuple[int, ...], n_classes: int) -> dict[str, Any]:
+    """Return the macro options of a recipe, with those that follow from the data filled in.
+
+    Raises:
+        OptionError: The images are not square, or the recipe sets what the data decides otherwise.
+    """
+    _, n_channels, height, width = shape
+    if height != width:
+        raise OptionError(f"images are {height} x {width} pixels; supernets take square ones")
+    from_data = {"in_channels": n_channels, "image_size": height, "n_classes": n_classes}
+    for name, value in from_data.items():
+        if recipe.supernet.get(name, value) != value:
+            raise OptionError(
+                f"the recipe sets {name} to {recipe.supernet[name]}; the data has {value}"
+            )
+    return {**recipe.supernet, **from_data}
+
+
+def _checkpoint_name(recipe: Recipe, progress: Progress) -> str | None:
+    is_last = progress.step == progress.n_steps
+    if progress.is_epoch_end and (progress.epoch % recipe.checkpoint_epochs == 0 or is_last):
+        return f"epoch-{progress.epoch:04d}"
+    if recipe.checkpoint_steps and progress.step % recipe.checkpoint_steps == 0:
+        return f"step-{progress.step:07d}"
+    return None

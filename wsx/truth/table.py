@@ -1,0 +1,162 @@
+"""One shape for every ground-truth table."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from wsx.errors import ShapeError, TruthError
+
+# Tables round accuracies and their mean to four decimals of a percent or so.
+_MEAN_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class SeedAgreement:
+    """How far two trainings of the same archs agree: the ceiling for any predictor's correlation.
+
+    Attributes:
+        kendall: Kendall's tau-b, mean over pairs of runs; nan if all pairs are constant.
+        spearman: Spearman's rho, likewise.
+        n_pairs: Number of pairs of runs that share at least two archs.
+        n_archs: Number of archs trained at least twice.
+    """
+
+    kendall: float
+    spearman: float
+    n_pairs: int
+    n_archs: int
+
+
+@dataclass(frozen=True, eq=False)
+class TruthTable:
+    """Accuracies of archs that were each trained alone; its arrays must not be written to.
+
+    Attributes:
+        space: Name of the space, empty if not known.
+        dataset: Name of the dataset they were trained on, empty if not known.
+        split: The split they were measured on, empty if not known.
+        source: Where the numbers come from.
+        texts: Text form of each arch; none twice.
+        accuracy: float64, shape (arch,), fraction in [0, 1], mean over the trainings.
+        per_seed: float64, shape (arch, run), the single trainings, nan where there was none; None
+            if only the mean is known.
+        params: int64, shape (arch,), number of parameters; None if not known.
+        flops: int64, shape (arch,), operations per image as the source counts them; None likewise.
+        info: Whatever else the source states; plain JSON values.
+
+    Raises:
+        ShapeError: The arrays do not fit together.
+        TruthError: The table is empty, names an arch twice, or holds a number that is none.
+    """
+
+    space: str
+    dataset: str
+    split: str
+    source: str
+    texts: tuple[str, ...]
+    accuracy: NDArray[np.float64]
+    per_seed: NDArray[np.float64] | None = None
+    params: NDArray[np.int64] | None = None
+    flops: NDArray[np.int64] | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n_archs = len(self.texts)
+        if not n_archs:
+            raise TruthError(f"the truth table {self.source!r} holds no arch")
+        for name, array in (
+            ("accuracy", self.accuracy),
+            ("params", self.params),
+            ("flops", self.flops),
+        ):
+            if array is not None and array.shape != (n_archs,):
+                raise ShapeError(f"{name} must have shape ({n_archs},), not {array.shape}")
+        if len(self._index) != n_archs:
+            twice = Counter(self.texts).most_common(1)[0][0]
+            raise TruthError(f"the truth table {self.source!r} names arch {twice!r} twice")
+        self._refuse(~((self.accuracy >= 0) & (self.accuracy <= 1)), self.accuracy)
+        if self.per_seed is not None:
+            self._check_seeds(self.per_seed)
+
+    def _check_seeds(self, per_seed: NDArray[np.float64]) -> None:
+        if per_seed.ndim != 2 or len(per_seed) != len(self.texts) or not per_seed.shape[1]:
+            raise ShapeError(
+                f"per_seed must have shape ({len(self.texts)}, run), not {per_seed.shape}"
+            )
+        is_known = ~np.isnan(per_seed)
+        self._refuse(is_known.sum(axis=1) == 0, self.accuracy)
+        mean = np.where(is_known, per_seed, 0).sum(axis=1) / is_known.sum(axis=1)
+        self._refuse(~(np.abs(mean - self.accuracy) <= _MEAN_TOLERANCE), mean)
+        outside = is_known & ~((per_seed >= 0) & (per_seed <= 1))
+        self._refuse(outside.sum(axis=1) > 0, np.nanmax(per_seed, axis=1))
+
+    def _refuse(self, wrong: NDArray[np.bool_], values: NDArray[np.float64]) -> None:
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise TruthError(
+                f"the truth table {self.source!r} gives arch {self.texts[row]!r} the accuracy "
+                f"{values[row]}; accuracies are fractions in [0, 1] and the mean of their trainings"
+            )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {text: row for row, text in enumerate(self.texts)}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything but ``info``, in hexadecimal."""
+        header = [self.space, self.dataset, self.split, self.source, list(self.texts)]
+        state = hashlib.sha256(json.dumps(header).encode())
+        for array in (self.accuracy, self.per_seed, self.params, self.flops):
+            state.update(repr(None if array is None else array.shape).encode())
+            if array is not None:
+                state.update(np.ascontiguousarray(array).data)
+        return state.hexdigest()
+
+    def align(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Find archs in the table.
+
+        Args:
+            texts: Text forms, spelt as the table spells them.
+
+        Returns:
+            The row of each text, shape (arch,), -1 where the table has none; and whether it has.
+        """
+        rows = np.array([self._index.get(text, -1) for text in texts], np.int64)
+        return rows, rows >= 0
+
+    def seed_agreement(self) -> SeedAgreement | None:
+        """Return the rank correlations between trainings, or None without two of one arch."""
+        if self.per_seed is None:
+            return None
+        is_known = ~np.isnan(self.per_seed)
+        pairs: list[tuple[float, float]] = []
+        for one, other in combinations(range(self.per_seed.shape[1]), 2):
+            both = is_known[:, one] & is_known[:, other]
+            if both.sum() >= 2:
+                pairs.append(_correlate(self.per_seed[both, one], self.per_seed[both, other]))
+        if not pairs:
+            return None
+        finite = [pair for pair in pairs if not np.isnan(pair[0])]
+        kendall, spearman = np.mean(finite, axis=0) if finite else (np.nan, np.nan)
+        n_archs = int((is_known.sum(axis=1) >= 2).sum())
+        return SeedAgreement(float(kendall), float(spearman), len(pairs), n_archs)
+
+
+def _correlate(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return np.nan, np.nan
+    kendall = stats.kendalltau(one, other).statistic
+    return float(kendall), float(stats.spearmanr(one, other).statistic)

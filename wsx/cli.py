@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -35,7 +36,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Train weight-sharing super-nets, score thousands of subnets, measure what the scores are worth.",
 )
-stdout, stderr = Console(), Console(stderr=True)
+# A pipe has no width of its own; 80 columns would fold every table.
+stdout = Console(width=None if sys.stdout.isatty() else 140)
+stderr = Console(stderr=True)
+EXIT_INTERRUPTED = 130
 
 SpaceOption = Annotated[str, typer.Option("--space", help="Space, see `wsx spaces`.")]
 DataOption = Annotated[str, typer.Option("--data", help="digits, NAME=PATH, or a name on the Hugging Face hub.")]
@@ -99,7 +103,7 @@ def print_rows(title: str, rows: dict[str, Any]) -> None:
     """Print names and values as a table on stdout."""
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(name, escape(str(value)))
     stdout.print(table)
 
 
@@ -254,7 +258,7 @@ def train_standalone_command(
             parse_seeds(seeds),
             out,
             split=split,
-            n_workers=workers or os.cpu_count() or 1,
+            n_workers=(os.cpu_count() or 1) if workers is None else workers,
             on_score=update,
         )
     agreement = table.seed_agreement()
@@ -395,8 +399,10 @@ def evaluate(
         if is_folder(source):
             from wsx.studies.evaluate_folder import evaluate_folder
 
-            if bn is not None or engine != "onnx":
-                raise OptionError("--bn and --engine were fixed when the folder was exported; leave them out")
+            if bn is not None or engine != "onnx" or checkpoint != "last":
+                raise OptionError(
+                    "--bn, --engine and --checkpoint were fixed when the folder was exported; leave them out"
+                )
             key, report = evaluate_folder(source, out, data=data, **shared)
         else:
             from wsx.studies.evaluate_run import RunSubnets, evaluate_run
@@ -463,7 +469,7 @@ def summary_table(summary: Any) -> Table:
             value = estimate.reason or f"{estimate.value:.4g}"
             intervals = [estimate.intervals.get(name) for name in ("archs", "images", "both")]
             cells = [f"[{i.low:.3g}, {i.high:.3g}]" if i else "" for i in intervals]
-            table.add_row(prefix + estimate.label, value, *cells)
+            table.add_row(*(escape(cell) for cell in (prefix + estimate.label, value, *cells)))
     for name, value in summary.noise_ceiling.items():
         table.add_row(f"noise ceiling: {name}", f"{value:.4g}", "", "", "")
     return table
@@ -541,15 +547,18 @@ def main() -> None:
     """Run the command line; a deliberate error is one line on stderr and exit code 1."""
     try:
         app()
-    except WsxError as error:
+    except (WsxError, OSError, ModuleNotFoundError) as error:
+        # Full disks, forbidden folders and a missing torch are the machine's affair, as deliberate errors are.
         if os.environ.get("WSX_DEBUG"):
             raise
         # One line, whatever the message holds.
         sys.stderr.write(f"wsx: {' '.join(str(error).split())}\n")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("wsx: interrupted; repeat the command to go on\n")
-        sys.exit(130)
+    except SystemExit as end:
+        # Typer turns an interrupt into this exit code, without a word.
+        if end.code == EXIT_INTERRUPTED:
+            sys.stderr.write("wsx: interrupted; repeat the command to go on\n")
+        raise
 
 
 if __name__ == "__main__":

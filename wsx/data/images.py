@@ -110,7 +110,11 @@ class ImageSet:
                 f"cannot take {n} images: the {self.split} split of {self.dataset!r} "
                 f"has {len(self)}; ask for fewer"
             )
-        chosen = np.arange(n) if seed is None else stratified(self.labels, n, np.random.default_rng(seed))
+        chosen = (
+            np.arange(n)
+            if seed is None
+            else stratified(self.labels, n, np.random.default_rng(seed))
+        )
         return replace(
             self, pixels=self.pixels[chosen], labels=self.labels[chosen], ids=self.ids[chosen]
         )

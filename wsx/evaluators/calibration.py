@@ -55,8 +55,10 @@ class Calibrator:
         )
         session = self._factory.session(model.SerializeToString())
         rows = self._images.run(session, [MEANS, VARIANCES])
-        means, variances = (
-            np.stack([row[i] for row in rows]).astype(np.float64).mean(axis=0, keepdims=True)[0]
-            for i in range(2)
-        )
+        means, variances = (_mean([row[i] for row in rows]) for i in range(2))
         return split_statistics(graph, means, variances)
+
+
+def _mean(rows: list[np.ndarray]) -> np.ndarray:
+    # In the weights' own precision, which PyTorch's layers insist on.
+    return np.mean(rows, axis=0, dtype=np.float64).astype(rows[0].dtype)

@@ -33,15 +33,22 @@ class EagerOracle:
         supernet: Copied; stays as it is.
         mode: BatchNorm mode.
         calibration: Training images, for the calibrated mode.
+        is_channels_last: Memory layout; channels last is the faster one.
 
     Raises:
         ExportError: ``running`` is asked of a supernet that tracks no statistics.
     """
 
     def __init__(
-        self, supernet: Supernet, mode: BatchNormMode, calibration: ImageSet | None
+        self,
+        supernet: Supernet,
+        mode: BatchNormMode,
+        calibration: ImageSet | None,
+        *,
+        is_channels_last: bool = True,
     ) -> None:
-        self._model = copy.deepcopy(supernet).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._layout = torch.channels_last if is_channels_last else torch.contiguous_format
+        self._model = copy.deepcopy(supernet).eval().to(memory_format=self._layout)  # type: ignore[call-overload]
         self._norms = [m for m in self._model.modules() if isinstance(m, _NORMS)]
         self._mode = mode
         self._calibration = calibration
@@ -65,7 +72,7 @@ class EagerOracle:
         size = self._mode.batch_size
         with torch.inference_mode():
             for start in range(0, self._mode.n_images, size):
-                self._model(_images(self._calibration, start, start + size), arch)
+                self._model(self._images(self._calibration, start, start + size), arch)
         for hook in hooks:
             hook.remove()
         for norm in self._norms:
@@ -78,7 +85,7 @@ class EagerOracle:
         """Return logits (image, class) of a prepared arch."""
         with torch.inference_mode():
             rows = [
-                self._model(_images(images, start, start + batch_size), arch)
+                self._model(self._images(images, start, start + batch_size), arch)
                 for start in range(0, len(images), batch_size)
             ]
         return torch.cat(rows).numpy()
@@ -93,6 +100,9 @@ class EagerOracle:
         logits = self.logits(images, arch, batch_size=batch_size)
         run_s = time.perf_counter() - prepared_s
         return tally(logits, images.labels), prepared_s - start_s, run_s
+
+    def _images(self, images: ImageSet, start: int, stop: int) -> torch.Tensor:
+        return torch.from_numpy(images.floats(start, stop)).contiguous(memory_format=self._layout)
 
 
 def tally(logits: np.ndarray, labels: np.ndarray) -> Tally:
@@ -120,6 +130,3 @@ def _collector(sums: Sums) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], No
     return collect
 
 
-def _images(images: ImageSet, start: int, stop: int) -> torch.Tensor:
-    x = torch.from_numpy(images.floats(start, stop))
-    return x.contiguous(memory_format=torch.channels_last)

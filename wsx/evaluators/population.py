@@ -12,7 +12,6 @@ from itertools import islice
 
 import numpy as np
 
-from wsx.errors import WsxError
 from wsx.evaluators.engines import Engine
 from wsx.evaluators.plan import Group, Plan, make_plan
 from wsx.spaces import Arch, Space
@@ -27,7 +26,7 @@ class PopulationReport:
     """What scoring a population did; the counts add up to the archs asked for.
 
     Attributes:
-        n_run: Subnets run.
+        n_run: Subnets run to the end.
         n_shared: Archs that took the score of another one that computes the same function.
         n_finished: Archs that the campaign held already.
         n_repeated: Archs asked for more than once.
@@ -82,17 +81,20 @@ def score_population(
     ready = [rows.failed(arch, "", error) for arch, error in plan.failures.items()]
     ready += [rows.copied(arch, score) for arch, score in plan.known]
     campaign.append(ready)
-    n_done, n_failed = len(ready), len(plan.failures)
+    n_done, n_failed, failed_functions = len(ready), len(plan.failures), set[str]()
     if on_scored is not None and plan.n_missing:
         on_scored(n_done, plan.n_missing)
     for scores in _run(plan, engine, rows, executor, n_workers):
         campaign.append(scores)
         n_done += len(scores)
-        n_failed += sum(score.status != "ok" for score in scores)
+        failed = [score.function_key for score in scores if score.status != "ok"]
+        n_failed += len(failed)
+        failed_functions.update(failed)
         if on_scored is not None:
             on_scored(n_done, plan.n_missing)
-    n_shared = plan.n_missing - len(plan.groups) - len(plan.failures)
-    return PopulationReport(len(plan.groups), n_shared, plan.n_finished, plan.n_repeated, n_failed)
+    n_run = len(plan.groups) - len(failed_functions)
+    n_shared = plan.n_missing - n_run - n_failed
+    return PopulationReport(n_run, n_shared, plan.n_finished, plan.n_repeated, n_failed)
 
 
 def _run(
@@ -131,8 +133,8 @@ def score_chunk(engine: Engine, rows: "_Rows", chunk: list[Group]) -> list[Score
 def _score(engine: Engine, rows: "_Rows", function_key: str, arch: Arch) -> Score:
     try:
         tally, seconds = engine.score(arch)
-    except (WsxError, RuntimeError, ValueError, MemoryError) as error:
-        # ONNX Runtime's own errors are RuntimeErrors of many kinds; the row keeps what it said.
+    except Exception as error:
+        # ONNX Runtime's and protobuf's own errors derive from nothing narrower; the row keeps what they said.
         return rows.failed(arch, function_key, f"{type(error).__name__}: {error}")
     is_finite = math.isfinite(tally.loss_sum)
     return Score(

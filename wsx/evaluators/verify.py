@@ -4,6 +4,7 @@ Top-1 must be equal on every image, except where the two best logits lie nearer 
 rounding of the two computations; those near-ties are counted and reported.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ class Agreement:
     def is_equal(self) -> bool:
         """Whether the paths agree."""
         is_near = self.largest_difference <= RELATIVE_TOLERANCE * self.scale
-        return self.n_wrong == 0 and is_near
+        return self.n_wrong == 0 and is_near and math.isfinite(self.scale)
 
 
 class EqualityGate:

@@ -16,7 +16,7 @@ from wsx.exporters.graph import Graph, GraphBuilder, Node
 KINDS = ("batch", "calibrated", "running")
 DEFAULT_MODE = "calibrated:4x256"
 
-_PATTERN = re.compile(r"calibrated:([1-9]\d{0,5})x([1-9]\d{0,5})")
+_PATTERN = re.compile(r"calibrated:([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
 
 Statistics = dict[str, tuple[np.ndarray, np.ndarray]]
 """Mean and biased variance (channel,) of each BatchNorm node, by the node's digest."""

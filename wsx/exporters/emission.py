@@ -1,13 +1,14 @@
 """What operators write ONNX with: nodes, weights in the shared file, small constants in the model."""
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from wsx.exporters.weights import WEIGHT_FILE, WeightFile
+from wsx.exporters.weights import WEIGHT_FILE, Place, WeightFile
 
 OPSET = 17
 IR_VERSION = 9
@@ -38,28 +39,17 @@ class Emission:
         outputs = [f"v{self._n_values + i}" for i in range(n_outputs)]
         self._n_values += n_outputs
         node = onnx.NodeProto(op_type=kind, input=inputs, output=outputs)
-        node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
+        node.attribute.extend([_attribute(k, v) for k, v in attributes.items()])
         self.nodes.append(node)
         return outputs
 
     def weight(self, name: str) -> str:
         """Return the name of an initializer that refers to a weight of the shared file."""
-        if name not in self.initializers:
-            place = self._weights[name]
-            tensor = TensorProto(
-                name=name,
-                data_type=helper.np_dtype_to_tensor_dtype(place.dtype),
-                dims=place.shape,
-                data_location=TensorProto.EXTERNAL,
-            )
-            for key, value in (
-                ("location", WEIGHT_FILE),
-                ("offset", str(place.offset)),
-                ("length", str(place.n_bytes)),
-            ):
-                tensor.external_data.add(key=key, value=value)
-            self.initializers[name] = tensor
-        return name
+        # A parameter of the module itself, say `v0` or `logits`, must not meet a value of that name.
+        initializer = name if "." in name else f"self.{name}"
+        if initializer not in self.initializers:
+            self.initializers[initializer] = _reference(initializer, self._weights[name])
+        return initializer
 
     def weight_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a weight."""
@@ -81,3 +71,27 @@ class Emission:
     def scalar(self, value: float) -> str:
         """Return the name of a float32 scalar."""
         return self.constant(np.array(value, dtype=np.float32))
+
+
+# Subnets repeat the same attributes and weights over and over; protobuf copies what it is given, so one
+# object can serve all of them.
+@lru_cache(maxsize=4096)
+def _attribute(name: str, value: Any) -> onnx.AttributeProto:
+    return helper.make_attribute(name, value)
+
+
+@lru_cache(maxsize=65536)
+def _reference(name: str, place: Place) -> TensorProto:
+    tensor = TensorProto(
+        name=name,
+        data_type=helper.np_dtype_to_tensor_dtype(place.dtype),
+        dims=place.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    for key, value in (
+        ("location", WEIGHT_FILE),
+        ("offset", str(place.offset)),
+        ("length", str(place.n_bytes)),
+    ):
+        tensor.external_data.add(key=key, value=value)
+    return tensor

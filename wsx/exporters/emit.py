@@ -73,7 +73,9 @@ def emit_calibration(
             rows[0].append(mean)
             rows[1].append(variance)
         else:
-            value = INPUT if node.op == "input" else OPERATORS[node.op].emit(emission, node, operands)
+            value = (
+                INPUT if node.op == "input" else OPERATORS[node.op].emit(emission, node, operands)
+            )
         names.append(value)
     n_channels = sum(node.shape[1] for node in nodes)
     for output, parts in zip((MEANS, VARIANCES), rows, strict=True):
@@ -106,7 +108,9 @@ def attach_scoring_head(model: onnx.ModelProto) -> None:
             helper.make_node("ReduceSum", ["score.count"], [CORRECT], keepdims=0),
             helper.make_node("LogSoftmax", [LOGITS], ["score.log"], axis=1),
             helper.make_node("Unsqueeze", [LABELS, "score.one"], ["score.column"]),
-            helper.make_node("GatherElements", ["score.log", "score.column"], ["score.own"], axis=1),
+            helper.make_node(
+                "GatherElements", ["score.log", "score.column"], ["score.own"], axis=1
+            ),
             helper.make_node("Squeeze", ["score.own", "score.one"], ["score.row"]),
             helper.make_node("Less", [LABELS, "score.zero"], ["score.pad"]),
             helper.make_node("Not", ["score.pad"], ["score.real"]),
@@ -135,7 +139,9 @@ def _emit_nodes(emission: Emission, graph: Graph, statistics: Statistics) -> lis
             names.append(INPUT)
         elif node.op == "batch_norm_calibrated":
             if node.digest not in statistics:
-                raise ExportError("a calibrated BatchNorm node has no statistics; calibrate the graph")
+                raise ExportError(
+                    "a calibrated BatchNorm node has no statistics; calibrate the graph"
+                )
             names.append(normalise(emission, node, operands[0], statistics[node.digest]))
         else:
             names.append(OPERATORS[node.op].emit(emission, node, operands))

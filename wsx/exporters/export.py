@@ -87,9 +87,7 @@ def export_subnets(
         row = folder.add(arch, model.SerializeToString(), function_key)
         if on_subnet is not None:
             on_subnet(row, n_done, len(wanted))
-    return ExportReport(
-        folder, len(missing) - len(failures), len(wanted) - len(missing), failures
-    )
+    return ExportReport(folder, len(missing) - len(failures), len(wanted) - len(missing), failures)
 
 
 def _export(

@@ -35,13 +35,14 @@ def extract(supernet: Supernet, arch: Arch) -> fx.GraphModule:
         ArchError: The arch lies outside the space.
     """
     arch = supernet.space.check(arch)
-    was_training = supernet.training
+    was_training = {module: module.training for module in supernet.modules()}
     weights = weight_file(supernet)
     shape = (supernet.options.in_channels,) + (supernet.options.image_size,) * 2
     try:
         graph = Recorder(supernet.eval(), weights, shape).record(arch)
     finally:
-        supernet.train(was_training)
+        for module, is_training in was_training.items():
+            module.training = is_training
     return to_module(graph, weights)
 
 
@@ -79,26 +80,32 @@ def _tensor(weights: WeightFile, name: str) -> torch.Tensor:
 
 
 def _add_parameter(root: nn.Module, weight: str, weights: WeightFile) -> str:
-    name = _identifier(weight)
-    if not hasattr(root, name):
-        root.register_parameter(name, nn.Parameter(_tensor(weights, weight)))
-    return name
+    parameter = nn.Parameter(_tensor(weights, weight))
+    return _add(root, _identifier(weight), (weight,), lambda: parameter)
 
 
 def _add_layer(root: nn.Module, node: Node, weights: WeightFile, statistics: Statistics) -> str:
     """Add the layer of a node and return its name; nodes with the same weights share it."""
     own = next((name for name in node.weights if name is not None), node.digest)
     # Two nodes may use one weight with other attributes, such as another stride, or other statistics.
-    name = base = _identifier(own.rpartition(".")[0] or own)
     tag = (node.op, node.attributes, node.weights, node.digest if node.digest in statistics else "")
-    n = 1
-    while (taken := getattr(root, name, None)) is not None and taken.wsx_tag != tag:
+    base = _identifier(own.rpartition(".")[0] or own)
+    return _add(root, base, tag, lambda: LAYERS[node.op](node, weights, statistics))
+
+
+def _add(root: nn.Module, base: str, tag: object, make: Callable[[], Any]) -> str:
+    """Add a layer or parameter under a free name and return the name; equal tags are one object."""
+    name, n = base, 1
+    while True:
+        taken = getattr(root, name, getattr(fx.GraphModule, name, None))
+        if taken is None or getattr(taken, "wsx_tag", None) == tag:
+            break
         n += 1
         name = f"{base}_{n}"
     if taken is None:
-        layer = LAYERS[node.op](node, weights, statistics)
-        layer.wsx_tag = tag  # type: ignore[assignment]
-        root.add_module(name, layer)
+        entry = make()
+        entry.wsx_tag = tag
+        setattr(root, name, entry)
     return name
 
 
@@ -187,7 +194,9 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _call(node: Node, operands: list[Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+def _call(
+    node: Node, operands: list[Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """Return the torch function of a node with its positional and keyword arguments."""
     a = dict(node.attributes)
     if node.op in _FUNCTIONS:

@@ -10,7 +10,8 @@ and writes what is missing. Torch-free.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,11 @@ class ExportFolder:
             for name, place in self.weights.places.items()
             if name.startswith("derived.") and name not in self._known
         }
-        self._store_weights()
         row = SubnetRow(file, arch, self.space.format(arch), function_key, len(model), derived)
-        with (self.path / ROWS).open("a") as lines:
-            lines.write(json.dumps(asdict(row)) + "\n")
+        with _writes(self.path):
+            self._store_weights()
+            with (self.path / ROWS).open("a") as lines:
+                lines.write(json.dumps(asdict(row)) + "\n")
         self.rows[arch] = row
         self._known.update(derived)
         return row
@@ -142,14 +144,18 @@ def create_folder(path: Path, facts: Mapping[str, Any], weights: WeightFile) -> 
                 f"{path} holds subnets exported otherwise: {', '.join(names)} differ. Choose another --out"
             )
         rows = _read_rows(path)
-        weights.adopt(_stored_weights(path, rows))
-        weights.write(path)
+        # A first export that was killed early may have left the manifest alone.
+        if rows or (path / WEIGHT_FILE).exists():
+            weights.adopt(_stored_weights(path, rows))
+        with _writes(path):
+            weights.write(path)
         return ExportFolder(path, facts, weights, rows)
-    path.mkdir(parents=True, exist_ok=True)
-    if any(path.iterdir()):
-        raise ExportError(f"{path} is not empty and holds no wsx export; choose another --out")
-    weights.write(path)
-    write_durably(path / MANIFEST, json.dumps(facts, indent=2).encode())
+    with _writes(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise ExportError(f"{path} is not empty and holds no wsx export; choose another --out")
+        write_durably(path / MANIFEST, json.dumps(facts, indent=2).encode())
+        weights.write(path)
     return ExportFolder(path, facts, weights, {})
 
 
@@ -171,11 +177,21 @@ def write_durably(path: Path, content: bytes) -> None:
         ExportError: The disk is full or the folder cannot be written.
     """
     part = path.with_name(path.name + ".part")
+    with _writes(path):
+        try:
+            part.write_bytes(content)
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _writes(path: Path) -> Iterator[None]:
+    """Turn the failure to write a file or folder into an error that says what to do."""
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        yield
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ExportError(
             f"cannot write {path}: {error.strerror}. What was exported is kept; free space and repeat"
         ) from error
@@ -188,7 +204,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         missing = {"space", "supernet", "checkpoint_sha256", "bn"} - set(facts)
     except FileNotFoundError:
         raise ExportError(f"{path} holds no export (no {MANIFEST})") from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
         raise ExportError(f"{path / MANIFEST} is damaged: {error}") from error
     if version > FORMAT_VERSION:
         raise ExportError(
@@ -203,7 +219,10 @@ def _read_rows(path: Path) -> dict[Arch, SubnetRow]:
     rows_path = path / ROWS
     if not rows_path.exists():
         return {}
-    lines = rows_path.read_text().splitlines(keepends=True)
+    try:
+        lines = rows_path.read_text().splitlines(keepends=True)
+    except (UnicodeDecodeError, OSError) as error:
+        raise ExportError(f"{rows_path} cannot be read: {error}") from error
     if lines and not lines[-1].endswith("\n"):
         # A crash cut the last line short; its subnet is exported again.
         lines.pop()
@@ -224,11 +243,21 @@ def _stored_weights(path: Path, rows: Mapping[Arch, SubnetRow]) -> WeightFile:
         buffer = np.fromfile(path / WEIGHT_FILE, dtype=np.uint8)
     except OSError as error:
         raise CheckpointError(f"{path / WEIGHT_FILE} cannot be read: {error.strerror}") from error
-    places = {
-        name: Place(offset, n_bytes, tuple(shape), np.dtype(dtype))
-        for row in rows.values()
-        for name, (offset, n_bytes, shape, dtype) in row.derived.items()
-    }
+    try:
+        places = {
+            name: Place(offset, n_bytes, tuple(shape), np.dtype(dtype))
+            for row in rows.values()
+            for name, (offset, n_bytes, shape, dtype) in row.derived.items()
+        }
+        n_bytes = max((place.offset + place.n_bytes for place in places.values()), default=0)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ExportError(f"{path / ROWS} is damaged: {error}") from error
+    if n_bytes > buffer.nbytes:
+        # New weights would be appended where finished subnets expect theirs.
+        raise ExportError(
+            f"{path / WEIGHT_FILE} is cut off: it has {buffer.nbytes} bytes and subnets refer to {n_bytes}. "
+            "Export into another --out"
+        )
     return WeightFile.from_buffer(buffer, places)
 
 

@@ -3,6 +3,7 @@
 A function here has the signature of the torch functions that it records, so torch's own arguments bind.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,10 +23,17 @@ def records(*functions: Any, methods: Sequence[str] = ()) -> Callable[[Recording
     def add(record: Recording) -> Recording:
         FUNCTIONS.update(dict.fromkeys(functions, record))
         for method in methods:
-            setattr(Symbol, method, record)
+            setattr(Symbol, method, _method(method, record))
         return record
 
     return add
+
+
+def _method(name: str, record: Recording) -> Recording:
+    def method(symbol: Symbol, *args: Any, **kwargs: Any) -> Any:
+        return symbol.trace.call(name, record, (symbol, *args), kwargs)
+
+    return method
 
 
 def _tuple(value: int | Sequence[int], n: int) -> tuple[int, ...]:
@@ -34,7 +42,8 @@ def _tuple(value: int | Sequence[int], n: int) -> tuple[int, ...]:
 
 def _axes(symbol: Symbol, dim: int | Sequence[int] | None) -> tuple[int, ...]:
     n = symbol.dim()
-    dims = range(n) if dim is None else (dim,) if isinstance(dim, int) else dim
+    # To torch no axes are all axes.
+    dims = (dim,) if isinstance(dim, int) else dim or range(n)
     axes = tuple(sorted(axis % n for axis in dims))
     if 0 in axes:
         symbol.trace.refuse("a reduction over the batch axis")
@@ -82,7 +91,9 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Symbol:
     weights = [weight, bias, running_mean, running_var]
-    return x.trace.add("batch_norm", [x], weights=weights, epsilon=float(eps), momentum=momentum)
+    return x.trace.add(
+        "batch_norm", [x], weights=weights, epsilon=float(eps), momentum=float(momentum)
+    )
 
 
 @records(F.avg_pool2d)
@@ -101,7 +112,7 @@ def _avg_pool(
         "avg_pool",
         [x],
         **_window(kernel_size, stride, padding, ceil_mode),
-        counts_padding=count_include_pad,
+        counts_padding=bool(count_include_pad),
     )
 
 
@@ -123,7 +134,7 @@ def _max_pool(
 def _window(kernel_size: Any, stride: Any, padding: Any, ceil: bool) -> dict[str, Any]:
     kernel = _tuple(kernel_size, 2)
     stride = kernel if stride in (None, ()) else _tuple(stride, 2)
-    return {"kernel": kernel, "stride": stride, "padding": _tuple(padding, 2), "ceil": ceil}
+    return {"kernel": kernel, "stride": stride, "padding": _tuple(padding, 2), "ceil": bool(ceil)}
 
 
 @records(F.adaptive_avg_pool2d)
@@ -149,8 +160,8 @@ def _register_unary(op: str, *functions: Any, methods: Sequence[str] = ()) -> No
 
 
 for _op, _functions in {
-    "sigmoid": (torch.sigmoid, F.sigmoid),
-    "tanh": (torch.tanh, F.tanh),
+    "sigmoid": (torch.sigmoid,),
+    "tanh": (torch.tanh,),
     "exp": (torch.exp,),
     "log": (torch.log,),
     "sqrt": (torch.sqrt,),
@@ -218,31 +229,33 @@ def _symbol(like: Symbol, value: Operand) -> Symbol:
     if isinstance(value, Symbol):
         return value
     if isinstance(value, torch.Tensor):
+        if not value.is_floating_point():
+            # As torch promotes it when it meets floats.
+            value = value.to(torch.get_default_dtype())
         return like.trace.add("weight", weights=[value])
     return like.trace.add("scalar", value=float(value))
 
 
-def _register_binary(op: str, function: Any, method: str) -> None:
-    left, right = f"__{method}__", f"__r{method}__"
-
-    @records(function, getattr(torch.Tensor, left), methods=[op, left, f"__i{method}__"])
+def _register_binary(op: str, *functions: Any, method: str) -> None:
+    @records(*functions, methods=[op, f"__{method}__", f"__i{method}__"])
     def _binary(a: Operand, b: Operand) -> Symbol:
         like = a if isinstance(a, Symbol) else b
         return like.trace.add(op, [_symbol(like, a), _symbol(like, b)])
 
-    @records(getattr(torch.Tensor, right), methods=[right])
+    @records(methods=[f"__r{method}__"])
     def _reversed(b: Operand, a: Operand) -> Symbol:
         return _binary(a, b)
 
 
-_register_binary("add", torch.add, "add")
-_register_binary("sub", torch.sub, "sub")
-_register_binary("mul", torch.mul, "mul")
-_register_binary("div", torch.div, "truediv")
-_register_binary("pow", torch.pow, "pow")
+# An operator with a tensor on its left arrives as the tensor's method, a power as its magic one.
+_register_binary("add", torch.add, torch.Tensor.add, method="add")
+_register_binary("sub", torch.sub, torch.Tensor.sub, method="sub")
+_register_binary("mul", torch.mul, torch.Tensor.mul, method="mul")
+_register_binary("div", torch.div, torch.Tensor.div, method="truediv")
+_register_binary("pow", torch.pow, torch.Tensor.pow, torch.Tensor.__pow__, method="pow")
 
 
-@records(torch.matmul, methods=["matmul", "__matmul__"])
+@records(torch.matmul, torch.Tensor.matmul, methods=["matmul", "__matmul__"])
 def _matmul(a: Operand, b: Operand) -> Symbol:
     like = a if isinstance(a, Symbol) else b
     return like.trace.add("matmul", [_symbol(like, a), _symbol(like, b)])
@@ -250,12 +263,12 @@ def _matmul(a: Operand, b: Operand) -> Symbol:
 
 @records(torch.mean, methods=["mean"])
 def _mean(x: Symbol, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Symbol:
-    return x.trace.add("mean", [x], axes=_axes(x, dim), keeps_axes=keepdim)
+    return x.trace.add("mean", [x], axes=_axes(x, dim), keeps_axes=bool(keepdim))
 
 
 @records(torch.sum, methods=["sum"])
 def _sum(x: Symbol, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Symbol:
-    return x.trace.add("sum", [x], axes=_axes(x, dim), keeps_axes=keepdim)
+    return x.trace.add("sum", [x], axes=_axes(x, dim), keeps_axes=bool(keepdim))
 
 
 @records(torch.flatten, methods=["flatten"])
@@ -308,7 +321,7 @@ def _transpose(x: Symbol, dim0: int, dim1: int) -> Symbol:
     return _permute(x, axes)
 
 
-@records(torch.Tensor.__getitem__, methods=["__getitem__"])
+@records(methods=["__getitem__"])
 def _getitem(x: Symbol, index: Any) -> Symbol:
     for axis, part in enumerate(index if isinstance(index, tuple) else (index,)):
         if not isinstance(part, slice):
@@ -324,33 +337,32 @@ def _getitem(x: Symbol, index: Any) -> Symbol:
 
 @records(torch.chunk, methods=["chunk"])
 def _chunk(x: Symbol, chunks: int, dim: int = 0) -> Any:
-    axis = _axes(x, dim)[0]
-    width = -(-x.shape[axis] // chunks)
-    return tuple(
-        _getitem(x, (*(slice(None),) * axis, slice(start, start + width)))
-        for start in range(0, x.shape[axis], width)
-    )
+    return _split(x, -(-x.shape[dim] // chunks), dim)
 
 
 @records(torch.split, methods=["split"])
 def _split(x: Symbol, split_size_or_sections: Any, dim: int = 0) -> Any:
     axis = _axes(x, dim)[0]
     if isinstance(split_size_or_sections, int):
-        return _chunk(x, -(-x.shape[axis] // split_size_or_sections), axis)
-    ends = torch.tensor(split_size_or_sections).cumsum(0).tolist()
-    return tuple(
-        _getitem(x, (*(slice(None),) * axis, slice(end - width, end)))
-        for width, end in zip(split_size_or_sections, ends, strict=True)
-    )
+        starts = range(0, x.shape[axis], split_size_or_sections)
+        bounds = [(start, start + split_size_or_sections) for start in starts]
+    else:
+        ends = list(itertools.accumulate(split_size_or_sections))
+        bounds = list(zip([0, *ends], ends, strict=False))
+    return tuple(_getitem(x, (*(slice(None),) * axis, slice(*bound))) for bound in bounds)
 
 
 @records(F.pad)
-def _pad(x: Symbol, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Symbol:
+def _pad(
+    x: Symbol, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Symbol:
     if mode != "constant" or min(pad) < 0:
         x.trace.refuse(f"pad {tuple(pad)} in mode {mode!r}; constant widths >= 0 are supported")
     before, after = [0] * x.dim(), [0] * x.dim()
     for i in range(len(pad) // 2):
         before[-1 - i], after[-1 - i] = pad[2 * i], pad[2 * i + 1]
+    if before[0] or after[0]:
+        x.trace.refuse("a pad of the batch axis")
     return x.trace.add(
         "pad", [x], before=tuple(before), after=tuple(after), value=float(value or 0.0)
     )

@@ -7,6 +7,7 @@ them, and the digest of the output names the function under one set of weights: 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 BATCH = -1
@@ -18,9 +19,10 @@ Attributes = tuple[tuple[str, Any], ...]
 COMMUTATIVE = frozenset({"add", "mul"})
 
 
-@dataclass(frozen=True)
+# Not frozen: a recording makes hundreds, and freezing triples what making one costs.
+@dataclass(slots=True)
 class Node:
-    """One operator applied once.
+    """One operator applied once; never changed once made.
 
     Attributes:
         op: Name of the operator.
@@ -95,10 +97,10 @@ class GraphBuilder:
             operands = tuple(sorted(operands, key=lambda i: self.nodes[i].digest))
         pairs = tuple(sorted((attributes or {}).items()))
         names = tuple(weights)
-        digests = [self.nodes[i].digest for i in operands]
         # The input's shape is part of what it is; all other shapes follow from operands and weights.
         own_shape = shape if op == "input" else None
-        identity = repr((op, pairs, names, digests, own_shape))
+        identity = _identity(op, pairs, names, own_shape)
+        identity += "".join([self.nodes[i].digest for i in operands])
         digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
         if digest not in self._positions:
             self._positions[digest] = len(self.nodes)
@@ -112,8 +114,17 @@ class GraphBuilder:
             if position in needed:
                 needed.update(self.nodes[position].inputs)
         kept = sorted(needed)
+        if len(kept) == len(self.nodes):
+            return Graph(tuple(self.nodes))
         place = {position: i for i, position in enumerate(kept)}
         return Graph(tuple(_moved(self.nodes[position], place) for position in kept))
+
+
+@lru_cache(maxsize=65536)
+def _identity(
+    op: str, attributes: Attributes, weights: tuple[str | None, ...], shape: Shape | None
+) -> str:
+    return repr((op, attributes, weights, shape))
 
 
 def _moved(node: Node, place: Mapping[int, int]) -> Node:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,12 +28,18 @@ def weight_file(model: nn.Module) -> WeightFile:
     """Return the weights of a module, parameters and float buffers by name."""
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return WeightFile(
-        {
-            name: tensor.detach().cpu().contiguous().numpy()
-            for name, tensor in state.items()
-            if tensor.is_floating_point()
-        }
+        {name: _array(tensor) for name, tensor in state.items() if tensor.is_floating_point()}
     )
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    try:
+        return tensor.detach().cpu().contiguous().numpy()
+    except TypeError:
+        # numpy lacks some of torch's types, such as bfloat16.
+        raise ExportError(
+            f"a weight is {tensor.dtype}; subnets are exported from float32"
+        ) from None
 
 
 class Recorder:
@@ -44,9 +51,7 @@ class Recorder:
         input_shape: Shape of one image (channel, height, width).
     """
 
-    def __init__(
-        self, model: nn.Module, weights: WeightFile, input_shape: tuple[int, ...]
-    ) -> None:
+    def __init__(self, model: nn.Module, weights: WeightFile, input_shape: tuple[int, ...]) -> None:
         if model.training:
             raise ExportError("the supernet is in training mode; call eval() before recording")
         self.weights = weights
@@ -77,7 +82,7 @@ class Recorder:
         """Return the name of a weight: a parameter's own, or one derived from its content."""
         name = self._names.get(id(tensor))
         if name is None:
-            return self.weights.add_derived(tensor.detach().cpu().contiguous().numpy())
+            return self.weights.add_derived(_array(tensor))
         return name
 
     def module_name(self, frame: FrameType | None) -> str:
@@ -106,13 +111,16 @@ class _Trace:
         weights: Sequence[torch.Tensor | None] = (),
         **attributes: Any,
     ) -> "Symbol":
-        names = [None if w is None else self.recorder.weight_name(w) for w in weights]
+        name_of = self.recorder.weight_name
+        names = [None if w is None else name_of(w) for w in weights]
         if shape is None:
-            sizes = [tuple(w.shape) for w in weights if w is not None]
+            sizes: list[Shape] = [w.shape for w in weights if w is not None]
             try:
                 shape = OPERATORS[op].shape([s.shape for s in operands], sizes, attributes)
             except (ValueError, IndexError) as error:
                 self.refuse(f"{op}: {error}")
+        if BATCH in shape[1:]:
+            self.refuse(f"{op}, which moves the batch axis: its value would have the shape {shape}")
         position = self.builder.add(
             op,
             [symbol.position for symbol in operands],
@@ -121,6 +129,14 @@ class _Trace:
             attributes=attributes,
         )
         return Symbol(self, position, shape)
+
+    def call(
+        self, name: str, record: Recording, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> "Symbol":
+        try:
+            return record(*args, **kwargs)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            self.refuse(f"{name} with these arguments: {error}")
 
     def refuse(self, what: str) -> NoReturn:
         module = self.recorder.module_name(sys._getframe(1))
@@ -150,10 +166,7 @@ class Symbol:
         record = FUNCTIONS.get(func)
         if record is None:
             trace.refuse(unsupported(getattr(func, "__name__", repr(func))))
-        try:
-            return record(*args, **(kwargs or {}))
-        except TypeError as error:
-            trace.refuse(f"{getattr(func, '__name__', func)} with these arguments: {error}")
+        return trace.call(getattr(func, "__name__", repr(func)), record, args, kwargs or {})
 
     def __getattr__(self, name: str) -> Any:
         # Only what is neither defined here nor set by ``wsx.exporters.functions`` arrives here.
@@ -178,13 +191,20 @@ class Symbol:
         """Return the value; memory layout is no part of a graph."""
         return self
 
-    def __bool__(self) -> bool:
+    def __bool__(self, *_: Any) -> bool:
         """Refuse to branch on values, which are not known while recording.
 
         Raises:
             ExportError: Always.
         """
-        self.trace.refuse("a branch on the values of a tensor: a subnet may depend on its arch only")
+        self.trace.refuse(
+            "a branch on the values of a tensor: a subnet may depend on its arch only"
+        )
+
+
+# Without these a comparison would be one of identities, and silently false.
+for _name in ("eq", "ne", "lt", "le", "gt", "ge", "float", "int"):
+    setattr(Symbol, f"__{_name}__", Symbol.__bool__)
 
 
 def unsupported(name: str) -> str:

@@ -113,11 +113,15 @@ class WeightFile:
     def write(self, folder: Path) -> None:
         """Write the file into a folder: complete under its name, or not at all."""
         part = folder / f"{WEIGHT_FILE}.part"
-        with part.open("wb") as file:
-            file.write(self.buffer.data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(folder / WEIGHT_FILE)
+        try:
+            with part.open("wb") as file:
+                file.write(self.buffer.data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(folder / WEIGHT_FILE)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
     def _append(self, name: str, tensor: np.ndarray) -> None:
         if tensor.dtype not in DTYPES:

@@ -103,6 +103,8 @@ class Space(abc.ABC):
             raise ArchError(
                 f"arch {tuple(arch)} has {len(arch)} decisions; {self.name} has {len(self.n_options)}"
             )
+        if not all(isinstance(option, (int, np.integer)) for option in arch):
+            raise ArchError(f"arch {tuple(arch)} has options that are no integers")
         for decision, option in zip(self.decisions, arch, strict=True):
             if not 0 <= option < len(decision.options):
                 raise ArchError(

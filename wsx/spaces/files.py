@@ -80,7 +80,7 @@ def read_archs(path: Path, space: Space) -> list[Arch]:
         if not text or text.startswith("#"):
             continue
         try:
-            archs.append(space.arch_at(int(text)) if text.isdecimal() else space.parse(text))
+            archs.append(space.arch_at(_index(text)) if text.isdecimal() else space.parse(text))
         except WsxError as error:
             problems.append(f"line {number}: {error}")
     if problems:
@@ -89,3 +89,10 @@ def read_archs(path: Path, space: Space) -> list[Arch]:
     if not archs:
         raise ArchError(f"arch file {path} lists no archs")
     return archs
+
+
+def _index(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArchError(f"{text[:60]!r}... has {len(text)} digits and is no index") from None

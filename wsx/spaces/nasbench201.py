@@ -98,6 +98,7 @@ class NasBench201(Space):
 
     def function_key(self, arch: Arch) -> Hashable:
         """Return the expression that the cell computes, sums sorted and dead edges left out."""
+        arch = self.check(arch)
         values: list[Hashable] = [("input",)]
         for target in range(1, N_NODES):
             terms = [

@@ -157,7 +157,7 @@ class ScoreStore(ABC):
             return self._table(found[0])
         wanted = campaign.digest()[:16] if isinstance(campaign, ScoreKey) else campaign
         which = "the store holds" if wanted is None else f"{wanted!r} fits"
-        listed = "\n".join(f"  {key.digest()[:16]} {key.as_dict()}" for key in found or keys)
+        listed = "\n".join(f"  {key.digest()[:16]} {told}" for key, told in _told(found or keys))
         raise StoreError(
             f"{which} {len(found) or 'no'} campaigns; name one by the beginning of its digest:"
             f"\n{listed or '  (the store is empty)'}"
@@ -173,6 +173,18 @@ class ScoreStore(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _told(keys: Sequence[ScoreKey]) -> list[tuple[ScoreKey, str]]:
+    """Return each key with the fields that tell it from the others."""
+    rows = [key.as_dict() for key in keys]
+    names = [
+        name for name in (rows[0] if rows else {}) if len({str(row[name]) for row in rows}) > 1
+    ]
+    return [
+        (key, ", ".join(f"{name} {row[name] if row[name] != '' else 'none'}" for name in names))
+        for key, row in zip(keys, rows, strict=True)
+    ]
 
 
 def _check_score(score: Score, n_decisions: int, n_images: int) -> None:

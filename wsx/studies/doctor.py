@@ -13,7 +13,8 @@ from wsx.version import __version__
 PACKAGES = ("torch", "onnx", "numpy", "scipy", "h5py", "safetensors", "scikit-learn", "datasets")
 _REPAIR = (
     "onnxruntime and onnxruntime-gpu are both installed and own the same folder; keep one: "
-    "`pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install --force-reinstall --no-deps {keep}`"
+    "`pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install --no-deps onnxruntime-gpu` on a CUDA machine, "
+    "else `pip install --no-deps onnxruntime`"
 )
 
 
@@ -48,9 +49,7 @@ def diagnose() -> Diagnosis:
     runtimes = installed_distributions()
     facts["ONNX Runtime"] = ", ".join(f"{n} {v}" for n, v in runtimes.items()) or "not installed"
     if len(runtimes) > 1:
-        problems.append(
-            _REPAIR.format(keep="onnxruntime-gpu' on a CUDA machine, else 'onnxruntime")
-        )
+        problems.append(_REPAIR)
     else:
         try:
             import_onnxruntime()

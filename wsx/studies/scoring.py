@@ -40,8 +40,10 @@ class ScoringOptions:
         """Return the batch size for a device.
 
         Raises:
-            OptionError: It decides the score and was not given.
+            OptionError: It is below one, or decides the score and was not given.
         """
+        if self.batch_size is not None and self.batch_size < 1:
+            raise OptionError(f"--batch-size is {self.batch_size}; it must be at least 1")
         if self.batch_size is None and mode.kind == "batch":
             raise OptionError(
                 "BatchNorm mode 'batch' scores depend on the batch size; choose it with --batch-size"

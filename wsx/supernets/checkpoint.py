@@ -5,6 +5,7 @@ rebuilt from the file alone. Files are written beside their final name and moved
 stands for half a file.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -62,7 +63,8 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise CheckpointError(
             f"cannot write {path}: {error}. Earlier checkpoints are untouched; free space and repeat"
         ) from error
@@ -100,7 +102,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(header[HEADER_KEY])
         version = int(facts["format_version"])
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         raise CheckpointError(f"{path} is a safetensors file that wsx did not write") from None
     if version > FORMAT_VERSION:
         raise CheckpointError(
@@ -119,7 +121,7 @@ def load_supernet(path: Path) -> tuple[Supernet, Checkpoint]:
     try:
         supernet = build_supernet(facts["space"], facts["supernet"], seed=0)
         supernet.load_state_dict(tensors)
-    except (KeyError, RuntimeError, TypeError) as error:
+    except (WsxError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         # A WsxError already says in one line what is wrong; torch's lists every tensor.
         detail = str(error) if isinstance(error, WsxError) else str(error).strip().split("\n")[0]
         raise CheckpointError(f"{path} does not hold a supernet of wsx: {detail}") from error

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from wsx.data import ImageSet
+from wsx.errors import DataError
 from wsx.training.recipes import Recipe
 
 
@@ -12,11 +13,19 @@ class Batches:
 
     Images stay uint8 on the device; a step gathers, shifts, mirrors and cuts its own batch there. Because no
     state is carried from step to step, a resumed training sees the very batches that an uninterrupted one sees.
+
+    Raises:
+        DataError: There are fewer images than a batch holds.
     """
 
     def __init__(
         self, images: ImageSet, recipe: Recipe, *, seed: int, device: torch.device
     ) -> None:
+        if len(images) < recipe.batch_size:
+            raise DataError(
+                f"{images.dataset} has {len(images)} training images, fewer than "
+                f"a batch of {recipe.batch_size}; lower batch_size"
+            )
         self.recipe = recipe
         self.seed = seed
         self.n_steps_per_epoch = len(images) // recipe.batch_size

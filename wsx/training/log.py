@@ -30,7 +30,7 @@ class TrainingLog:
         """Write one row."""
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, FIELDS).writerow(
-                {name: f"{getattr(progress, name):.6g}" for name in FIELDS}
+                {name: _format(getattr(progress, name)) for name in FIELDS}
             )
 
 
@@ -42,4 +42,10 @@ def read_log(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
+        lines = [line for line in file if line.endswith("\n")]
+    return list(csv.DictReader(lines))
+
+
+def _format(value: float) -> str:
+    # Steps are read back as integers: a million must not become 1e+06.
+    return str(value) if isinstance(value, int) else f"{value:.6g}"

@@ -162,6 +162,18 @@ class Trainer:
                 state[MOMENTUM_PREFIX + name] = buffer
         return {**state, "sums": self._sums}
 
+    def check_finite(self) -> None:
+        """Refuse a state that is not worth keeping.
+
+        Raises:
+            TrainingError: A weight, an average or a momentum is not finite.
+        """
+        for name, tensor in self.state().items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise TrainingError(
+                    f"{name} is not finite after step {self.step} of {self.n_steps}; lower lr or clip"
+                )
+
     def restore(self, state: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         """Continue from a state and its step.
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from wsx.data import Dataset, load_data
-from wsx.errors import CheckpointError
+from wsx.errors import CheckpointError, OptionError, WsxError
 from wsx.supernets import Supernet
 from wsx.supernets.checkpoint import Checkpoint, load_supernet, read_facts
 from wsx.training.recipes import Recipe
@@ -70,6 +70,15 @@ class RunConfig:
     recipe: Recipe
     data: DataSpec
     seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that no generator takes.
+
+        Raises:
+            OptionError: The seed is negative.
+        """
+        if self.seed < 0:
+            raise OptionError(f"seed is {self.seed}; it must be at least 0")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration, JSON-clean."""
@@ -144,7 +153,7 @@ def open_run(path: Path) -> Run:
         raise CheckpointError(
             f"{path} holds no run (no run.json); train one with `wsx train`"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{path / 'run.json'} is damaged: {error}") from error
     if version > RUN_FORMAT_VERSION:
         raise CheckpointError(
@@ -152,7 +161,7 @@ def open_run(path: Path) -> Run:
         )
     try:
         return Run(path, RunConfig.from_dict(values))
-    except (KeyError, TypeError) as error:
+    except (WsxError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / 'run.json'} is no run of wsx: {error}") from error
 
 
@@ -160,7 +169,8 @@ def create_run(path: Path, config: RunConfig) -> Run:
     """Return the run in a folder, created if it is not there yet.
 
     Raises:
-        CheckpointError: The folder holds a run with another configuration, whose differences are named.
+        CheckpointError: The folder holds a run with another configuration, whose differences are named, or
+            it cannot be written.
     """
     if (path / "run.json").exists():
         run = open_run(path)
@@ -170,10 +180,13 @@ def create_run(path: Path, config: RunConfig) -> Run:
                 f"{path} holds another run: {'; '.join(differences)}. Choose another --out or repeat its options"
             )
         return run
-    path.mkdir(parents=True, exist_ok=True)
     versions = {"wsx": __version__, "torch": torch.__version__, "python": platform.python_version()}
     values = {"format_version": RUN_FORMAT_VERSION, **config.as_dict(), "versions": versions}
-    write_json(path / "run.json", values)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "run.json", values)
+    except OSError as error:
+        raise CheckpointError(f"cannot create a run in {path}: {error}") from error
     return Run(path, config)
 
 

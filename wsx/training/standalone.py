@@ -49,7 +49,7 @@ def train_alone(config: RunConfig, arch: Arch, seed: int) -> StandaloneScore:
     """Train one subnet alone and count what it gets right with its own running statistics.
 
     Raises:
-        TrainingError: The loss is not finite.
+        TrainingError: The loss or a weight is not finite.
     """
     dataset = _load(config.data)
     recipe = config.recipe
@@ -60,6 +60,7 @@ def train_alone(config: RunConfig, arch: Arch, seed: int) -> StandaloneScore:
     trainer = Trainer(model, lambda step: [model], batches, recipe, seed=seed)
     for _ in trainer.run():
         pass
+    trainer.check_finite()
     model.eval()
     splits = {"valid": dataset.valid, "test": dataset.test}
     return StandaloneScore(
@@ -91,7 +92,7 @@ def train_standalone(
 
     Raises:
         TrainingError: A training diverged; the others are kept.
-        TruthError: The rows beside ``out`` belong to another configuration.
+        TruthError: The rows beside ``out`` belong to another configuration, or are damaged.
     """
     space = SPACES[config.space]
     rows_path = out.with_name(out.name + ".rows.jsonl")
@@ -159,19 +160,23 @@ def _table(
 
 def _read_rows(path: Path, header: dict[str, Any]) -> Iterator[StandaloneScore]:
     """Yield the finished rows of a file, after checking that they belong to this configuration."""
-    if not path.exists():
+    content = path.read_bytes() if path.exists() else b""
+    # What a crash cut short ends in no newline: that training is done again.
+    complete = content[: content.rfind(b"\n") + 1]
+    first, *lines = complete.splitlines() or [b""]
+    if not lines:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(header) + "\n")
         return
-    first, *lines = path.read_text().splitlines(keepends=True)
-    if json.loads(first) != json.loads(json.dumps(header)):
+    try:
+        found = json.loads(first)
+        scores = [StandaloneScore(**json.loads(line)) for line in lines]
+    except (ValueError, TypeError) as error:
+        raise TruthError(f"{path} is damaged: {error}; move it away") from error
+    if found != json.loads(json.dumps(header)):
         raise TruthError(f"{path} belongs to another recipe, space or data; choose another --out")
-    if lines and not lines[-1].endswith("\n"):
-        # A crash cut the last line short: that training is done again.
-        path.write_text("".join([first, *lines[:-1]]))
-        lines.pop()
-    for line in lines:
-        yield StandaloneScore(**json.loads(line))
+    os.truncate(path, len(complete))
+    yield from scores
 
 
 @lru_cache(maxsize=2)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from wsx.errors import DataError, OptionError
+from wsx.errors import DeviceError, OptionError
 from wsx.spaces import SPACES
 from wsx.supernets import build_supernet
 from wsx.supernets.checkpoint import load_tensors, save_tensors
@@ -40,23 +40,21 @@ def train_supernet(
     Raises:
         CheckpointError: The folder holds a run with another configuration, or the disk is full.
         DataError: The data is unusable, or has fewer training images than a batch.
-        TrainingError: The loss is not finite; the last checkpoint stays.
+        DeviceError: The device does not exist here.
+        TrainingError: The loss or a weight is not finite; the last checkpoint stays.
     """
+    space = SPACES[config.space]
     dataset = config.data.load()
     recipe = config.recipe
-    if len(dataset.train) < recipe.batch_size:
-        raise DataError(
-            f"{config.data.spec} has {len(dataset.train)} training images, fewer than "
-            f"a batch of {recipe.batch_size}; lower batch_size"
-        )
+    torch_device = _usable_device(device)
     macro = supernet_options(recipe, dataset.train.pixels.shape, dataset.train.n_classes)
-    supernet = build_supernet(config.space, macro, seed=config.seed).to(device)
-    sampler = ArchSampler(SPACES[config.space], recipe, seed=config.seed)
+    supernet = build_supernet(config.space, macro, seed=config.seed).to(torch_device)
+    sampler = ArchSampler(space, recipe, seed=config.seed)
 
     def passes(step: int) -> list[Pass]:
         return [partial(supernet, arch=arch) for arch in sampler[step]]
 
-    batches = Batches(dataset.train, recipe, seed=config.seed, device=torch.device(device))
+    batches = Batches(dataset.train, recipe, seed=config.seed, device=torch_device)
     trainer = Trainer(supernet, passes, batches, recipe, seed=config.seed)
     run = create_run(out, config)
     last = out / "last.safetensors"
@@ -67,7 +65,10 @@ def train_supernet(
     for progress in trainer.run():
         if progress.is_epoch_end:
             log.append(progress)
-        if name := _checkpoint_name(recipe, progress):
+        name = _checkpoint_name(recipe, progress)
+        if name or progress.is_epoch_end:
+            trainer.check_finite()
+        if name:
             facts = {
                 **header,
                 "step": progress.step,
@@ -80,6 +81,14 @@ def train_supernet(
         if on_progress is not None:
             on_progress(progress)
     return run
+
+
+def _usable_device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        detail = str(error).strip().split("\n")[0]
+        raise DeviceError(f"cannot train on device {name!r}: {detail}") from error
 
 
 def supernet_options(recipe: Recipe, shape: tuple[int, ...], n_classes: int) -> dict[str, Any]:

@@ -21,12 +21,12 @@ _DIRECT = {
     "neg": "Neg",
     "erf": "Erf",
     "hardswish": "HardSwish",
-    "softplus": "Softplus",
 }
 _BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow"}
 
 
-def _broadcast(operands: list[Shape], weights: list[Shape], attributes: dict[str, Any]) -> Shape:
+def broadcast(operands: list[Shape], weights: list[Shape], attributes: dict[str, Any]) -> Shape:
+    """Return the shape of operands that are stretched to fit each other."""
     # The batch axis behaves as any size that is neither 1 nor equal to another's.
     sizes = [tuple(-1 if n == BATCH else n for n in shape) for shape in operands]
     rank = max(map(len, sizes))
@@ -47,7 +47,7 @@ def _register_direct(name: str, kind: str) -> None:
 
 
 def _register_binary(name: str, kind: str) -> None:
-    @operator(name, _broadcast)
+    @operator(name, broadcast)
     def _emit(emission: Emission, node: Node, operands: list[str]) -> str:
         return emission.op(kind, operands)
 

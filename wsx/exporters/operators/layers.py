@@ -5,6 +5,7 @@ from typing import Any
 from wsx.exporters.emission import Emission
 from wsx.exporters.graph import Node, Shape
 from wsx.exporters.operators._base import operator
+from wsx.exporters.operators.elementwise import broadcast
 
 
 def _conv_shape(operands: list[Shape], weights: list[Shape], attributes: dict[str, Any]) -> Shape:
@@ -62,7 +63,7 @@ def _matmul_shape(operands: list[Shape], weights: list[Shape], attributes: dict[
     a, b = operands
     if a[-1] != b[-2]:
         raise ValueError(f"matrices of shapes {a} and {b} do not multiply")
-    return (*(a[:-2] if len(a) >= len(b) else b[:-2]), a[-2], b[-1])
+    return (*broadcast([a[:-2], b[:-2]], [], {}), a[-2], b[-1])
 
 
 @operator("matmul", _matmul_shape)

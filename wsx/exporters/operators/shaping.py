@@ -17,9 +17,7 @@ def _reduced(operands: list[Shape], weights: list[Shape], attributes: dict[str, 
 
 @operator("mean", _reduced)
 def _mean(emission: Emission, node: Node, operands: list[str]) -> str:
-    return emission.op(
-        "ReduceMean", operands, axes=node["axes"], keepdims=int(node["keeps_axes"])
-    )
+    return emission.op("ReduceMean", operands, axes=node["axes"], keepdims=int(node["keeps_axes"]))
 
 
 @operator("sum", _reduced)

@@ -1,0 +1,191 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from small_run import some_archs
+
+from wsx.analysis import SummaryOptions
+from wsx.errors import OptionError, StoreError, TruthError, UnknownNameError
+from wsx.spaces.nasbench201 import NASBENCH201
+from wsx.store import Score, ScoreKey, open_store
+from wsx.studies.analyze import compare, report
+
+N_ARCHS, N_IMAGES = 30, 64
+ARCHS = some_archs(N_ARCHS, seed=7)
+TEXTS = [NASBENCH201.format(arch) for arch in ARCHS]
+OPTIONS = SummaryOptions(n_resamples=50)
+
+
+def a_key(checkpoint="0"):
+    return ScoreKey(
+        "nasbench201", checkpoint * 64, "digits", "1" * 64, "running", "", 0, "float32", "CPU"
+    )
+
+
+def a_score(index, *, status="ok"):
+    hits = np.arange(N_IMAGES) < 10 + index
+    return Score(
+        arch=ARCHS[index],
+        text=TEXTS[index],
+        function_key=str(index),
+        correct=int(hits.sum()),
+        total=N_IMAGES,
+        # The loss ranks the other way round.
+        loss_sum=100.0 + index if status == "ok" else math.nan,
+        bits=np.packbits(hits).tobytes() if status == "ok" else b"",
+        seconds_record=0.0,
+        seconds_calibrate=0.0,
+        seconds_build=0.0,
+        seconds_run=0.0,
+        status=status,
+        error="" if status == "ok" else "cannot run",
+        params=1000 + index,
+        flops=5000 - index,
+    )
+
+
+def write_scores(path, *, keys=("0",), n_failed=0, n=N_ARCHS):
+    with open_store(path, "a") as store:
+        for name in keys:
+            campaign = store.campaign(a_key(name), image_ids=range(N_IMAGES), info={"seed": 0})
+            campaign.append(
+                [a_score(i, status="failed" if i < n_failed else "ok") for i in range(n)]
+            )
+    return path
+
+
+def write_truth_csv(path, values, texts=TEXTS):
+    rows = [f"{text},{value}" for text, value in zip(texts, values, strict=True)]
+    path.write_text("\n".join(["arch,accuracy", *rows]) + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def scores(tmp_path):
+    return write_scores(tmp_path / "scores.h5")
+
+
+@pytest.fixture
+def truth(tmp_path):
+    return write_truth_csv(tmp_path / "truth.csv", np.linspace(0.5, 0.9, N_ARCHS))
+
+
+def test_scores_in_the_order_of_truth_have_tau_one(scores, truth):
+    comparison = compare(scores, truth=truth, options=OPTIONS)
+    assert comparison.summary.metrics["kendall_tau"].value == pytest.approx(1.0, abs=1e-12)
+    values = json.loads(json.dumps(comparison.as_dict(), allow_nan=False))
+    tau = values["summary"]["metrics"]["kendall_tau"]
+    assert tau["value"] == pytest.approx(1.0, abs=1e-12)
+    assert {"archs", "images"} <= set(tau["intervals"])
+    assert (values["n_scored"], values["n_failed"], values["n_without_truth"]) == (N_ARCHS, 0, 0)
+    assert values["key"] == a_key().as_dict()
+    assert values["accuracy"]["min"] == 10 / N_IMAGES
+
+
+def test_ranking_by_loss_takes_the_smaller_loss_for_the_better(scores, truth):
+    comparison = compare(scores, truth=truth, by="loss", options=OPTIONS)
+    assert comparison.summary.metrics["kendall_tau"].value == pytest.approx(-1.0, abs=1e-12)
+    assert comparison.as_dict()["ranked_by"] == "loss"
+    assert comparison.predicted.tolist() == [-(100.0 + i) / N_IMAGES for i in range(N_ARCHS)]
+
+
+def test_another_ranking_is_refused(scores):
+    with pytest.raises(OptionError, match="accuracy, loss, not by 'speed'"):
+        compare(scores, truth=None, by="speed")
+
+
+def test_without_truth_there_are_scores_and_no_measures(scores):
+    comparison = compare(scores, truth=None)
+    assert comparison.summary is None
+    assert comparison.as_dict()["summary"] is None
+    assert len(comparison.texts) == N_ARCHS
+
+
+def test_failed_archs_are_left_out_and_counted(tmp_path, truth):
+    scores = write_scores(tmp_path / "failed.h5", n_failed=4)
+    comparison = compare(scores, truth=truth, options=OPTIONS)
+    facts = comparison.as_dict()
+    assert (facts["n_scored"], facts["n_failed"]) == (N_ARCHS - 4, 4)
+    assert comparison.texts == TEXTS[4:]
+    assert comparison.summary.n_archs == N_ARCHS - 4
+
+
+def test_truth_in_another_order_is_aligned_by_text(scores, tmp_path):
+    order = np.random.default_rng(0).permutation(N_ARCHS)
+    values = np.linspace(0.5, 0.9, N_ARCHS)
+    path = write_truth_csv(tmp_path / "t.csv", values[order], [TEXTS[i] for i in order])
+    comparison = compare(scores, truth=path, options=OPTIONS)
+    np.testing.assert_allclose(comparison.truth, values, rtol=1e-12)
+
+
+def test_archs_without_truth_are_counted(scores, tmp_path):
+    path = write_truth_csv(tmp_path / "t.csv", np.linspace(0.5, 0.9, 20), TEXTS[:20])
+    comparison = compare(scores, truth=path, options=OPTIONS)
+    assert comparison.n_without_truth == 10
+    assert comparison.summary.n_archs == 20
+
+
+def test_truth_that_knows_none_of_the_archs_is_an_error(scores, tmp_path):
+    other = [NASBENCH201.format(a) for a in some_archs(60, seed=8) if a not in ARCHS][:20]
+    path = write_truth_csv(tmp_path / "t.csv", np.linspace(0.5, 0.9, 20), other)
+    with pytest.raises(TruthError, match=r"knows none of the 30 scored archs, such as '\|"):
+        compare(scores, truth=path)
+
+
+def test_an_unknown_column_is_suggested(scores, tmp_path):
+    path = write_truth_csv(tmp_path / "t.csv", np.linspace(0.5, 0.9, N_ARCHS))
+    with pytest.raises(UnknownNameError, match="accuracy"):
+        compare(scores, truth=f"{path}:acuracy")
+
+
+def test_several_campaigns_are_listed_and_chosen_by_digest(tmp_path, truth):
+    scores = write_scores(tmp_path / "two.h5", keys=("0", "2"))
+    digests = [a_key(name).digest() for name in ("0", "2")]
+    with pytest.raises(StoreError) as caught:
+        compare(scores, truth=truth)
+    assert all(digest[:16] in str(caught.value) for digest in digests)
+    for name, digest in zip(("0", "2"), digests, strict=True):
+        comparison = compare(scores, truth=None, campaign=digest[:12])
+        assert comparison.table.key == a_key(name)
+    with pytest.raises(StoreError, match="no campaign"):
+        compare(scores, truth=None, campaign="zzz")
+
+
+def test_scores_that_all_failed_are_an_error(tmp_path):
+    scores = write_scores(tmp_path / "failed.h5", n_failed=N_ARCHS)
+    with pytest.raises(OptionError, match="no usable score: 30 rows, all failed"):
+        compare(scores, truth=None)
+
+
+def test_constant_truth_gives_a_reason_and_no_number(scores, tmp_path):
+    path = write_truth_csv(tmp_path / "t.csv", [0.7] * N_ARCHS)
+    comparison = compare(scores, truth=path, options=OPTIONS)
+    tau = comparison.as_dict()["summary"]["metrics"]["kendall_tau"]
+    assert tau["value"] is None
+    assert tau["reason"]
+    json.dumps(comparison.as_dict(), allow_nan=False)
+
+
+def test_one_arch_is_scored_and_not_ranked(tmp_path):
+    scores = write_scores(tmp_path / "one.h5", n=1)
+    facts = compare(scores, truth=None).as_dict()
+    assert (facts["n_scored"], facts["accuracy"]["std"]) == (1, None)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(StoreError, match=r"absent\.h5"):
+        compare(tmp_path / "absent.h5", truth=None)
+
+
+@pytest.mark.parametrize("with_truth", [True, False])
+def test_the_report_holds_campaign_truth_and_failures(tmp_path, truth, with_truth):
+    scores = write_scores(tmp_path / "failed.h5", n_failed=2)
+    comparison = compare(scores, truth=truth if with_truth else None, options=OPTIONS)
+    files = report(comparison, tmp_path / "r.html", title="A title")
+    page = files.page.read_text()
+    assert "A title" in page
+    assert a_key().digest() in page
+    assert "cannot run" in page
+    assert ("truth.csv" in page) == with_truth
+    assert all(path.stat().st_size > 1000 for path in files.pictures.values())

@@ -222,7 +222,7 @@ def test_a_bad_option_of_evaluate_is_named(refused, run, tmp_path, options, mess
     ("options", "message"),
     [
         (["--n", 2, "--verify", "some"], "--verify 'some' must be all or a number"),
-        (["--n", 2, "--exporter", "tvm"], "exporter 'tvm' is none of: wsx, torch"),
+        (["--n", 2, "--bn", BN, "--exporter", "tvm"], "exporter 'tvm' is none of: wsx, torch"),
         (["--n", 2, "--bn", "none"], "'none' is none of"),
     ],
 )
@@ -315,7 +315,7 @@ def test_two_campaigns_are_listed(refused, wsx, run, tmp_path):
     scored(wsx, run, out, "--images", "50")
     message = refused("analyze", out)
     assert "holds 2 campaigns; name one by the beginning of its digest" in message
-    assert message.count("checkpoint_sha256") == 2
+    assert message.count("images_sha256") == 2
 
 
 def in_a_process(*arguments, **options):

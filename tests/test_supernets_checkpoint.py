@@ -126,7 +126,7 @@ def test_flipped_header_bytes_never_escape_as_other_errors(good):
     (n_header,) = struct.unpack("<Q", content[:8])
     rng = np.random.default_rng(1)
     n_refused = 0
-    for _ in range(300):
+    for _ in range(150):
         broken = bytearray(content)
         for place in rng.integers(8 + n_header, size=rng.integers(1, 4)):
             broken[place] = rng.integers(256)
@@ -135,7 +135,7 @@ def test_flipped_header_bytes_never_escape_as_other_errors(good):
             load_supernet(good)
         except CheckpointError:
             n_refused += 1
-    assert n_refused > 200
+    assert n_refused > 100
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_write_that_fails_leaves_the_old_file_or_none(
     with monkeypatch.context() as context:
         BREAKS[broken](context)
         with pytest.raises(
-            CheckpointError, match="cannot write .*No space left.*Earlier checkpoints"
+            CheckpointError, match=r"cannot write .*No space left.*Earlier checkpoints"
         ):
             save_tensors(path, {"other": torch.zeros(3)}, {})
     assert list(tmp_path.iterdir()) == ([path] if is_there_before else [])

@@ -51,14 +51,14 @@ def make_config(sampler="uniform"):
     )
 
 
-class Interruption(Exception):
+class InterruptionError(Exception):
     pass
 
 
 def interrupt_at(step):
     def on_progress(progress):
         if progress.step == step:
-            raise Interruption
+            raise InterruptionError
 
     return on_progress
 
@@ -66,7 +66,7 @@ def interrupt_at(step):
 def train_interrupted(config, out, steps):
     """Train with an interruption after each of the steps, in new processes' stead with a new random state."""
     for step in steps:
-        with pytest.raises(Interruption):
+        with pytest.raises(InterruptionError):
             train_supernet(config, out, on_progress=interrupt_at(step))
         torch.rand(step)
     return train_supernet(config, out)
@@ -206,6 +206,7 @@ def run_and_die(kind, n, out):
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path):
     run_and_die("step", 5, tmp_path / "run")
     train_supernet(make_config(), tmp_path / "run")

@@ -129,7 +129,7 @@ def test_a_full_disk_leaves_no_run(tmp_path, monkeypatch):
 
     with monkeypatch.context() as context:
         context.setattr(Path, "replace", full)
-        with pytest.raises(CheckpointError, match="cannot create a run.*No space left"):
+        with pytest.raises(CheckpointError, match=r"cannot create a run.*No space left"):
             create_run(tmp_path / "run", make_config())
     assert not (tmp_path / "run" / "run.json").exists()
     create_run(tmp_path / "run", make_config())

@@ -6,7 +6,7 @@ import torch
 
 from wsx.data import load_data
 from wsx.spaces.nasbench201 import EDGES, NASBENCH201, OPERATIONS
-from wsx.supernets import build_supernet, seeded
+from wsx.supernets import build_supernet
 from wsx.training.augment import Batches
 from wsx.training.loop import Trainer
 from wsx.training.recipes import Recipe

@@ -141,10 +141,15 @@ def test_scores_are_a_function_of_config_arch_and_seed():
     torch.rand(9)
     train_alone(CONFIG, ARCHS[1], 0)
     assert train_alone(CONFIG, ARCHS[0], 5) == first
-    longer = dataclasses.replace(CONFIG, recipe=dataclasses.replace(RECIPE, epochs=12))
-    trained_longer = train_alone(longer, ARCHS[0], 5)
-    assert trained_longer.correct["test"] > first.correct["test"] > 0
-    assert trained_longer.correct["test"] > 41 // 2
+
+
+def test_a_longer_training_learns():
+    recipe = dataclasses.replace(RECIPE, epochs=8, supernet={"channels": 4, "cells": 1})
+    data = dataclasses.replace(DATA, n_train=320, n_test=100)
+    score = train_alone(dataclasses.replace(CONFIG, recipe=recipe, data=data), ARCHS[0], 5)
+    assert score.total["test"] == 100
+    # Chance gives 10, with a standard deviation of 3.
+    assert score.correct["test"] > 30
 
 
 def initial_weights(monkeypatch, arch, seed):
@@ -173,8 +178,9 @@ def test_a_net_alone_starts_afresh_from_its_seed(monkeypatch):
         if len(tensor.unique()) > 1:
             n_drawn += 1
             assert not torch.equal(tensor, other[name]), name
-            assert not torch.equal(tensor, shared[name]), name
-    assert n_drawn == 2 + 1 + 3 * 3 + 2 * 4 - 1 - 1 + 0 or n_drawn > 10
+            # The stem is what either draws first from the seed.
+            assert torch.equal(tensor, shared[name]) is (name == "stem_0.weight"), name
+    assert n_drawn > 10
 
 
 def test_a_second_command_trains_nothing(trained):
@@ -200,7 +206,7 @@ def copy_rows(trained, out, n_rows, cut=""):
     return lines
 
 
-@pytest.mark.parametrize("n_rows", [0, 1, 5, 7])
+@pytest.mark.parametrize("n_rows", [1, 7])
 def test_an_interrupted_command_does_what_is_missing(trained, tmp_path, n_rows):
     out = tmp_path / "t.csv"
     copy_rows(trained, out, n_rows)
@@ -212,7 +218,7 @@ def test_an_interrupted_command_does_what_is_missing(trained, tmp_path, n_rows):
     assert len(rows_of(out)) == 8
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.5, 1.0])
 def test_a_last_line_that_was_cut_off_is_trained_again(trained, tmp_path, share):
     out = tmp_path / "t.csv"
     lines = copy_rows(trained, out, 0)
@@ -287,12 +293,14 @@ def test_a_training_that_diverges_is_named_and_the_others_are_kept(trained, tmp_
 
 
 @pytest.mark.parametrize("step", [2, 4])
-def test_weights_ruined_by_a_planted_step_give_no_score(monkeypatch, step):
+@pytest.mark.parametrize("weight_decay", [0.0, 1.0])  # finite but huge weights, infinite ones
+def test_weights_ruined_by_a_planted_step_give_no_score(monkeypatch, step, weight_decay):
     # Step 4 is the last: no later loss would tell.
     monkeypatch.setattr(Trainer, "lr_at", lambda self, i: 3e38 if i + 1 == step else 0.1)
-    config = dataclasses.replace(CONFIG, recipe=dataclasses.replace(RECIPE, clip=0.0))
-    with pytest.raises(TrainingError, match=r"not finite|loss is"):
-        train_alone(config, ARCHS[0], 0)
+    recipe = dataclasses.replace(RECIPE, clip=0.0, weight_decay=weight_decay)
+    message = "loss is (nan|inf) at step 3 of 4" if step == 2 else "logits .* not finite on valid"
+    with pytest.raises(TrainingError, match=message):
+        train_alone(dataclasses.replace(CONFIG, recipe=recipe), ARCHS[0], 0)
 
 
 def test_fewer_images_than_a_batch_give_no_score():

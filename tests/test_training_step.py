@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -67,8 +68,8 @@ def test_learning_rates_follow_the_formula(warmup, lr_min):
     assert rates[n_warmup] == 0.4
     assert max(rates) == 0.4
     assert trainer.lr_at(20) == pytest.approx(lr_min, abs=1e-15)
-    assert all(a > b for a, b in zip(rates[n_warmup:], rates[n_warmup + 1 :], strict=False))
-    assert all(a < b for a, b in zip(rates[:n_warmup], rates[1:n_warmup], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[n_warmup:]))
+    assert all(a < b for a, b in itertools.pairwise(rates[:n_warmup]))
 
 
 def test_warmup_as_long_as_the_training_ends_at_lr():
@@ -137,7 +138,7 @@ def test_progress_counts_epochs_and_steps():
 
 
 def test_running_sums_start_afresh_each_epoch():
-    trainer, batches = linear_trainer(epochs=2, lr=0.0, weight_decay=0.0, momentum=0.0)
+    trainer, _ = linear_trainer(epochs=2, lr=0.0, weight_decay=0.0, momentum=0.0)
     losses = [progress.loss for progress in trainer.run()]
     # Nothing is learnt, and an epoch holds every image once.
     assert losses[3] == pytest.approx(losses[7], abs=1e-6)
@@ -182,8 +183,7 @@ def test_a_loss_that_is_not_finite_names_the_step():
     ]
     steps = []
     with pytest.raises(TrainingError, match=r"loss is nan at step 3 of 4 \(lr .*lower lr or clip"):
-        for progress in trainer.run():
-            steps.append(progress.step)
+        steps.extend(progress.step for progress in trainer.run())
     assert steps == [1, 2]
     assert trainer.step == 2
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())

@@ -6,7 +6,7 @@ Both answer the same questions: which function does an arch compute, and what mo
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import onnx
 
@@ -15,9 +15,12 @@ from wsx.evaluators.devices import Device, SessionFactory
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.emit import attach_scoring_head, emit_subnet
 from wsx.exporters.folder import ExportFolder
-from wsx.exporters.subnets import SubnetRecorder
 from wsx.exporters.weights import WeightFile
 from wsx.spaces import Arch, Space
+
+if TYPE_CHECKING:
+    # Loads torch, which folders of exported subnets do without.
+    from wsx.exporters.subnets import SubnetRecorder
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class SupernetSource:
 
     def __init__(
         self,
-        recorder: SubnetRecorder,
+        recorder: "SubnetRecorder",
         checkpoint_sha256: str,
         device: Device,
         calibrator: Calibrator | None,

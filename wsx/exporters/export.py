@@ -1,5 +1,6 @@
 """Exporting a population: every subnet as an ONNX file of its own, in one folder."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,14 @@ class ExportReport:
         n_written: Subnets written now.
         n_skipped: Subnets that were there already.
         failures: Archs that could not be exported, in text form, and why.
+        seconds: Time taken to record, calibrate, emit and write.
     """
 
     folder: ExportFolder
     n_written: int
     n_skipped: int
     failures: dict[str, str]
+    seconds: float
 
 
 def export_subnets(
@@ -77,6 +80,7 @@ def export_subnets(
     wanted = list(dict.fromkeys(archs))
     missing = [arch for arch in wanted if arch not in folder.rows]
     failures = {}
+    start_s = time.perf_counter()
     for n_done, arch in enumerate(missing, len(wanted) - len(missing) + 1):
         text = recorder.space.format(arch)
         try:
@@ -87,7 +91,13 @@ def export_subnets(
         row = folder.add(arch, model.SerializeToString(), function_key)
         if on_subnet is not None:
             on_subnet(row, n_done, len(wanted))
-    return ExportReport(folder, len(missing) - len(failures), len(wanted) - len(missing), failures)
+    return ExportReport(
+        folder,
+        len(missing) - len(failures),
+        len(wanted) - len(missing),
+        failures,
+        time.perf_counter() - start_s,
+    )
 
 
 def _export(

@@ -48,6 +48,17 @@ class Comparison:
         """Scored archs that the truth table lacks."""
         return int(self.table.ok.sum()) - len(self.rows)
 
+    def facts(self) -> dict[str, Any]:
+        """Return which campaign it is and how much of it is compared."""
+        return {
+            "digest": self.table.key.digest()[:16],
+            **self.table.key.as_dict(),
+            "scored": int(self.table.ok.sum()),
+            "failed": int((~self.table.ok).sum()),
+            "without truth": self.n_without_truth,
+            "mean accuracy": f"{self.table.accuracy[self.table.ok].mean():.2%}",
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Return the comparison, JSON-clean."""
         accuracy = self.table.accuracy[self.table.ok]

@@ -13,8 +13,8 @@ from wsx.version import __version__
 PACKAGES = ("torch", "onnx", "numpy", "scipy", "h5py", "safetensors", "scikit-learn", "datasets")
 _REPAIR = (
     "onnxruntime and onnxruntime-gpu are both installed and own the same folder; keep one: "
-    "`pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install --no-deps onnxruntime-gpu` on a CUDA machine, "
-    "else `pip install --no-deps onnxruntime`"
+    "`pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install --no-deps onnxruntime-gpu` on a "
+    "CUDA machine, else `pip install --no-deps onnxruntime`"
 )
 
 

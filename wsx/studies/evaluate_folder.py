@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from wsx.data import load_data
-from wsx.errors import DataError, OptionError
+from wsx.errors import DataError, DeviceError, OptionError
 from wsx.evaluators.devices import resolve_device
 from wsx.evaluators.population import PopulationReport
 from wsx.evaluators.sources import FolderSource
@@ -63,6 +63,11 @@ def evaluate_folder(
         )
     found = resolve_device(device)
     source = FolderSource(folder)
+    if source.mode.kind == "batch" and not found.has_fused_norm:
+        raise DeviceError(
+            f"{path} was exported in BatchNorm mode batch, whose fused nodes run on the CPU alone; "
+            "use --device cpu, or evaluate the run itself"
+        )
     return score_into(
         out,
         archs,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -175,6 +176,34 @@ class VerifiedExport:
     def wrong(self) -> list[Agreement]:
         """Subnets that do not agree."""
         return [agreement for agreement in self.agreements if not agreement.is_equal]
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence per subnet that failed or does not agree."""
+        failed = [f"{text}: {error}" for text, error in self.report.failures.items()]
+        return failed + [
+            f"{a.arch}: top-1 differs on {a.n_wrong} of {a.n_images} images, largest difference "
+            f"{a.largest_difference:.3g} of {a.scale:.3g}"
+            for a in self.wrong
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the export in numbers, JSON-clean."""
+        report, n_written = self.report, self.report.n_written
+        largest = [a.largest_difference / a.scale for a in self.agreements if a.scale]
+        return {
+            "folder": str(report.folder.path),
+            "written": n_written,
+            "there already": report.n_skipped,
+            "failed": len(report.failures),
+            "subnets/s": round(n_written / report.seconds, 1) if n_written else None,
+            "bytes": report.folder.n_bytes,
+            "bytes per subnet": report.folder.n_bytes // max(1, len(report.folder.rows)),
+            "verified": len(self.agreements),
+            "disagreeing": len(self.wrong),
+            "near-ties": sum(a.n_near_ties for a in self.agreements),
+            "largest relative difference": max(largest, default=None),
+        }
 
 
 def export_run(

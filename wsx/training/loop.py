@@ -49,6 +49,14 @@ class Progress:
     images_per_s: float
     is_epoch_end: bool
 
+    @property
+    def note(self) -> str:
+        """The state in a few words, for a progress bar."""
+        return (
+            f"epoch {self.epoch} loss {self.loss:.3f} accuracy {self.accuracy:.1%} "
+            f"lr {self.lr:.3g} {self.images_per_s:,.0f} images/s"
+        )
+
 
 class Trainer:
     """Trains a module on batches with a recipe.

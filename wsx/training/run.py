@@ -127,6 +127,15 @@ class Run:
             raise CheckpointError(f"{self.path} has no checkpoint {name!r}; it has {known}")
         return paths[names.index(name)]
 
+    def facts(self) -> dict[str, Any]:
+        """Return name, step, epoch and training loss of the newest checkpoint."""
+        path = self.checkpoint_path()
+        facts = read_facts(path)
+        return {
+            "checkpoint": path.stem,
+            **{name: facts[name] for name in ("step", "epoch", "loss")},
+        }
+
     def load(self, checkpoint: str = "last") -> tuple[Supernet, Checkpoint]:
         """Return the supernet of a checkpoint and the checkpoint's facts.
 

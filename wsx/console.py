@@ -1,0 +1,104 @@
+"""What the command line draws with: bars and log lines on stderr, tables and JSON on stdout."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+# A pipe has no width of its own; 80 columns would fold every table.
+stdout = Console(width=None if sys.stdout.isatty() else 140)
+stderr = Console(stderr=True)
+SECONDS_PER_LOG_LINE = 30
+
+
+@contextmanager
+def progress_bar(*, is_quiet: bool) -> Iterator[Callable[[str], Callable[..., None]]]:
+    """Give a function that starts a bar on stderr and returns its ``(done, total)`` callback."""
+    if is_quiet or not stderr.is_terminal:
+        yield _silent if is_quiet else _log_lines
+        return
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=stderr,
+    )
+
+    def start(description: str) -> Callable[..., None]:
+        task = bar.add_task(description, total=None, note="")
+
+        def update(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        return update
+
+    with bar:
+        yield start
+
+
+def _silent(description: str) -> Callable[..., None]:
+    return lambda done, total, note="": None
+
+
+def _log_lines(description: str) -> Callable[..., None]:
+    """Return a callback that writes a line now and then, for logs of batch jobs."""
+    start_s = last_s = time.monotonic()
+
+    def update(done: int, total: int, note: str = "") -> None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        if now_s - last_s < SECONDS_PER_LOG_LINE or not done:
+            return
+        last_s = now_s
+        left_s = (now_s - start_s) * (total - done) / done
+        stderr.print(f"{description} {done}/{total}, {left_s:.0f} s left {note}", highlight=False)
+
+    return update
+
+
+def print_json(values: Any) -> None:
+    """Print values as JSON on stdout."""
+    sys.stdout.write(json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def print_rows(title: str, rows: dict[str, Any]) -> None:
+    """Print names and values as a table on stdout."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in rows.items():
+        table.add_row(name, escape(str(value)))
+    stdout.print(table)
+
+
+def summary_table(summary: Any) -> Table:
+    """Return a table of a summary's measures, baselines and noise ceiling."""
+    table = Table("measure", "value", "archs", "images", "both", title=f"{summary.n_archs} archs")
+    rows = [("", summary.metrics), *((f"{n}: ", m) for n, m in summary.baselines.items())]
+    for prefix, estimates in rows:
+        for estimate in estimates.values():
+            value = estimate.reason or f"{estimate.value:.4g}"
+            intervals = [estimate.intervals.get(name) for name in ("archs", "images", "both")]
+            cells = [f"[{i.low:.3g}, {i.high:.3g}]" if i else "" for i in intervals]
+            table.add_row(*(escape(cell) for cell in (prefix + estimate.label, value, *cells)))
+    for name, value in summary.noise_ceiling.items():
+        table.add_row(f"noise ceiling: {name}", f"{value:.4g}", "", "", "")
+    return table

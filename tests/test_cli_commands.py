@@ -4,7 +4,16 @@ import subprocess
 import sys
 
 import pytest
-from small_run import BN, N_IMAGES, SETTINGS, outcomes, read_table, small_run, some_archs, write_archs
+from small_run import (
+    BN,
+    N_IMAGES,
+    SETTINGS,
+    outcomes,
+    read_table,
+    small_run,
+    some_archs,
+    write_archs,
+)
 
 from wsx.cli import main
 from wsx.spaces.nasbench201 import NASBENCH201
@@ -124,7 +133,7 @@ def test_export_says_what_it_wrote_and_verified(wsx, run, archs, tmp_path):
 def test_analyze_as_json_and_as_table(wsx, run, archs, truth, tmp_path):
     scores = tmp_path / "s.h5"
     wsx("evaluate", run.path, "--archs", archs, "--bn", BN, "--out", scores)
-    command = ["analyze", scores, "--truth", truth, "--resamples", "50"]
+    command = ["analyze", scores, "--truth", truth, "--resamples", "20"]
     facts = json.loads(wsx(*command, "--json"))
     tau = facts["summary"]["metrics"]["kendall_tau"]
     low, high = (tau["intervals"]["archs"][end] for end in ("low", "high"))
@@ -133,10 +142,6 @@ def test_analyze_as_json_and_as_table(wsx, run, archs, truth, tmp_path):
     by_loss = json.loads(wsx(*command, "--json", "--by", "loss"))
     assert by_loss["ranked_by"] == "loss"
     assert "images" not in by_loss["summary"]["metrics"]["kendall_tau"]["intervals"]
-    other_seed = json.loads(wsx(*command, "--json", "--seed", "1"))
-    assert other_seed["summary"]["metrics"]["kendall_tau"]["value"] == tau["value"]
-    assert other_seed != facts
-    assert json.loads(wsx(*command, "--json")) == facts
     assert "Kendall" in wsx(*command)
     assert json.loads(wsx("analyze", scores, "--json"))["summary"] is None
 
@@ -150,7 +155,7 @@ def test_report_and_tables_are_written(wsx, run, archs, truth, tmp_path):
     assert list(tmp_path.glob("**/*.png"))
     wsx("export-scores", scores, "--out", tmp_path / "s.csv")
     with (tmp_path / "s.csv").open() as file:
-        rows = [row for row in csv.DictReader(line for line in file if not line.startswith("#"))]
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     assert len(rows) == 8
     table = read_table(scores)
     assert {row["text"]: int(row["correct"]) for row in rows} == {
@@ -171,6 +176,7 @@ def without_torch(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_folder_is_scored_analysed_and_reported_without_torch(wsx, run, archs, truth, tmp_path):
     wsx("export-subnets", run.path, "--archs", archs, "--bn", BN, "--out", tmp_path / "subnets")
     wsx("evaluate", run.path, "--archs", archs, "--bn", BN, "--out", tmp_path / "run.h5")

@@ -129,7 +129,7 @@ def test_no_runtime_names_both_extras(monkeypatch):
 
 def test_a_runtime_that_two_distributions_damaged_points_to_the_doctor(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
-    with pytest.raises(MissingExtraError, match="onnxruntime-gpu own the same folder.*wsx doctor"):
+    with pytest.raises(MissingExtraError, match=r"onnxruntime-gpu own the same folder.*wsx doctor"):
         import_onnxruntime()
 
 

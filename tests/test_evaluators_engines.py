@@ -12,9 +12,9 @@ from wsx.evaluators.calibration import calibration_images
 from wsx.evaluators.devices import CPU
 from wsx.evaluators.eager import EagerOracle
 from wsx.evaluators.engines import EagerEngine
+from wsx.evaluators.sources import SupernetSource, session_factory
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.emit import INPUT, LABELS
-from wsx.evaluators.sources import SupernetSource, session_factory
 from wsx.spaces.nasbench201 import CONV_3X3, NASBENCH201, NONE, SKIP
 from wsx.studies.evaluate_run import RunSubnets
 from wsx.studies.scoring import ScoringOptions, onnx_engine

@@ -4,8 +4,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from wsx.errors import ExportError, OptionError
 from wsx.data import ImageSet
+from wsx.errors import ExportError, OptionError
 from wsx.evaluators.batches import DeviceImages
 from wsx.evaluators.devices import CPU, SessionFactory
 from wsx.evaluators.eager import tally

@@ -50,14 +50,14 @@ def differences(supernet, archs, extractor=extract):
 @pytest.mark.parametrize("options", VARIANTS)
 def test_extracted_subnets_equal_the_supernet_in_float64(make_supernet, options):
     supernet = make_supernet(**options).double()
-    assert max(differences(supernet, some_archs(8))) < FLOAT64_ATOL
+    assert max(differences(supernet, some_archs(3))) < FLOAT64_ATOL
 
 
 @pytest.mark.parametrize("options", [{}, {"is_affine": False}])
 def test_extracted_subnets_equal_the_supernet_in_training_mode(make_supernet, options):
     supernet = make_supernet(**options).double().train()
     x = images(supernet, n=6, dtype=torch.float64)
-    for arch in some_archs(4):
+    for arch in some_archs(2):
         subnet = extract(supernet, arch).train()
         before = {name: value.clone() for name, value in subnet.state_dict().items()}
         expected, found = supernet(x, arch), subnet(x)
@@ -85,15 +85,20 @@ def test_gradients_of_an_extracted_subnet_are_those_of_the_supernet(make_superne
     assert all(grad is None for grad in grads.values())
 
 
-@pytest.mark.parametrize("options", VARIANTS)
-@pytest.mark.parametrize("mode", ["running", "batch"])
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        (mode, options)
+        for options in VARIANTS
+        for mode in ("running", "batch")
+        if mode == "batch" or options.get("tracks_statistics", True)
+    ],
+)
 def test_onnx_runtime_equals_the_supernet(make_supernet, run_onnx, options, mode):
-    if mode == "running" and not options.get("tracks_statistics", True):
-        pytest.skip("this supernet tracks no statistics")
     supernet = make_supernet(**options)
     recorder = SubnetRecorder(supernet, BatchNormMode.parse(mode))
     x = images(supernet, n=6)
-    for arch in some_archs(3):
+    for arch in some_archs(2):
         model = emit_subnet(recorder.record(arch), recorder.weights)
         (exported,) = run_onnx(model, recorder.weights, x.numpy())
         if mode == "batch":
@@ -108,7 +113,9 @@ def test_onnx_runtime_equals_the_supernet(make_supernet, run_onnx, options, mode
 def test_an_unreachable_arch_gives_every_image_the_same_logits(tiny_supernet, run_onnx):
     recorder = SubnetRecorder(tiny_supernet, BatchNormMode("running"))
     graph = recorder.record(UNREACHABLE)
-    (exported,) = run_onnx(emit_subnet(graph, recorder.weights), recorder.weights, images(tiny_supernet).numpy())
+    (exported,) = run_onnx(
+        emit_subnet(graph, recorder.weights), recorder.weights, images(tiny_supernet).numpy()
+    )
     assert np.ptp(exported, axis=0).max() < 1e-6
     others = {recorder.record(arch).function_key for arch in ((0,) * 6, (4, 3, 0, 0, 0, 0))}
     assert others == {graph.function_key}
@@ -128,11 +135,13 @@ def forgets_norm_statistics(supernet, arch):
 def swaps_two_kernels(supernet, arch):
     weights = weight_file(supernet)
     options = supernet.options
-    graph = Recorder(supernet, weights, (options.in_channels,) + (options.image_size,) * 2).record(arch)
-    names = [n.weights[0] for n in graph.nodes if n.op == "conv" and ".edges." in n.weights[0]]
-    one = next(name for name in names if weights[name].shape == weights[names[-1]].shape)
-    places = dict(weights.places)
-    weights._places[one], weights._places[names[-1]] = places[names[-1]], places[one]
+    graph = Recorder(supernet, weights, (options.in_channels,) + (options.image_size,) * 2).record(
+        arch
+    )
+    edges = [n.weights[0] for n in graph.nodes if n.op == "conv" and ".edges." in n.weights[0]]
+    one, other = [name for name in edges if weights[name].shape == (16, 16, 3, 3)][:2]
+    places = weights._places
+    places[one], places[other] = places[other], places[one]
     return to_module(graph, weights)
 
 

@@ -1,7 +1,6 @@
 import operator
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import nn

@@ -1,3 +1,4 @@
+import itertools
 import threading
 
 import numpy as np
@@ -24,7 +25,11 @@ def test_weights_lie_aligned_apart_and_unchanged():
         place = weights[name]
         assert place.offset % ALIGNMENT == 0
         assert place.offset >= ends
-        assert (place.shape, place.dtype, place.n_bytes) == (tensor.shape, tensor.dtype, tensor.nbytes)
+        assert (place.shape, place.dtype, place.n_bytes) == (
+            tensor.shape,
+            tensor.dtype,
+            tensor.nbytes,
+        )
         ends = place.offset + place.n_bytes
         np.testing.assert_array_equal(weights.array(name), tensor)
     assert weights.n_bytes == weights.buffer.nbytes >= ends
@@ -74,9 +79,7 @@ def test_threads_may_add_at_once():
             np.testing.assert_array_equal(weights.array(mine[i]), arrays[i])
 
     orders = [np.random.default_rng(seed).permutation(400) for seed in range(4)]
-    threads = [
-        threading.Thread(target=add, args=pair) for pair in zip(found, orders, strict=True)
-    ]
+    threads = [threading.Thread(target=add, args=pair) for pair in zip(found, orders, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -85,7 +88,7 @@ def test_threads_may_add_at_once():
     assert len(found[0]) == 400
     places = sorted((weights[name] for name in set(found[0].values())), key=lambda p: p.offset)
     assert len(places) == len({(a.shape, a[0]) for a in arrays})
-    for before, after in zip(places, places[1:], strict=False):
+    for before, after in itertools.pairwise(places):
         assert before.offset + before.n_bytes <= after.offset
 
 

@@ -81,7 +81,7 @@ def test_the_batch_size_changes_no_score_and_no_key(run, reference, tmp_path, bn
 
 
 def test_in_batch_mode_the_batch_size_is_asked_for_and_kept(run, reference, tmp_path):
-    with pytest.raises(OptionError, match="depend on the batch size.*--batch-size"):
+    with pytest.raises(OptionError, match=r"depend on the batch size.*--batch-size"):
         evaluate(run, tmp_path / "s.h5", ARCHS, bn="batch")
     key, _ = evaluate(run, tmp_path / "s.h5", ARCHS, bn="batch", options=ScoringOptions(50, 1))
     assert key.batch_size == 50
@@ -286,7 +286,7 @@ def test_a_folder_without_data_asks_for_it(folders, tmp_path):
     manifest = json.loads((path / "manifest.json").read_text())
     del manifest["data"]
     (path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="names no dataset.*--data"):
+    with pytest.raises(DataError, match=r"names no dataset.*--data"):
         evaluate_folder(path, tmp_path / "s.h5", device="cpu")
     _, report = evaluate_folder(path, tmp_path / "s.h5", data="digits", device="cpu")
     assert report.n_failed == 0

@@ -20,7 +20,17 @@ def run(tmp_path_factory):
 
 
 def start(run, archs, out):
-    command = [sys.executable, "-m", "wsx.cli", "evaluate", run.path, "--archs", archs, "--out", out]
+    command = [
+        sys.executable,
+        "-m",
+        "wsx.cli",
+        "evaluate",
+        run.path,
+        "--archs",
+        archs,
+        "--out",
+        out,
+    ]
     command += ["--bn", BN, "--device", "cpu", "--workers", "2", "--quiet"]
     return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

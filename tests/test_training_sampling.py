@@ -72,10 +72,10 @@ def test_uniform_over_a_planted_measure():
 
 
 def test_paths_of_a_step_are_independent():
-    steps = draw(Uneven(2, 3, 6), 5000, n_paths=2, measure="planted")
+    steps = draw(Uneven(2, 3, 6), 2500, n_paths=2, measure="planted")
     counts = Counter(map(tuple, steps))
     assert len(counts) == 9
-    assert_within_5_sigma(list(counts.values()), 5000, 1 / 9)
+    assert_within_5_sigma(list(counts.values()), 2500, 1 / 9)
 
 
 @pytest.mark.parametrize("measure", ["encodings", "reachable", "functions"])
@@ -129,6 +129,13 @@ def test_fair_shares_out_what_does_not_divide_evenly():
     uses = [Counter(arch[0] for arch in archs)[0] for archs in steps]
     assert set(uses) == {2, 3}
     assert_within_5_sigma(uses.count(3), n_steps, 1 / 2)
+
+
+def test_fair_arranges_repeated_options_at_random():
+    # Of the six arrangements of two zeros and two ones, two agree in the first and third place.
+    steps = draw(Uneven(2, 4), 2000, sampler="fair")
+    n_equal = sum(archs[0][0] == archs[2][0] for archs in steps)
+    assert_within_5_sigma(n_equal, 2000, 1 / 3)
 
 
 def test_fair_decisions_are_independent_and_order_is_free():

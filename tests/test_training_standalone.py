@@ -143,6 +143,7 @@ def test_scores_are_a_function_of_config_arch_and_seed():
     assert train_alone(CONFIG, ARCHS[0], 5) == first
 
 
+@pytest.mark.slow
 def test_a_longer_training_learns():
     recipe = dataclasses.replace(RECIPE, epochs=8, supernet={"channels": 4, "cells": 1})
     data = dataclasses.replace(DATA, n_train=320, n_test=100)
@@ -206,7 +207,7 @@ def copy_rows(trained, out, n_rows, cut=""):
     return lines
 
 
-@pytest.mark.parametrize("n_rows", [1, 7])
+@pytest.mark.parametrize("n_rows", [6, 7])
 def test_an_interrupted_command_does_what_is_missing(trained, tmp_path, n_rows):
     out = tmp_path / "t.csv"
     copy_rows(trained, out, n_rows)
@@ -222,10 +223,10 @@ def test_an_interrupted_command_does_what_is_missing(trained, tmp_path, n_rows):
 def test_a_last_line_that_was_cut_off_is_trained_again(trained, tmp_path, share):
     out = tmp_path / "t.csv"
     lines = copy_rows(trained, out, 0)
-    last = lines[6].rstrip("\n")
-    copy_rows(trained, out, 5, cut=last[: max(1, int(share * len(last)))])
+    last = lines[8].rstrip("\n")
+    copy_rows(trained, out, 7, cut=last[: max(1, int(share * len(last)))])
     tables, n_calls = train(out)
-    assert n_calls == 3
+    assert n_calls == 1
     assert_same_tables(tables, trained[1])
     assert len(rows_of(out)) == 8
 
@@ -282,14 +283,15 @@ def test_a_training_that_diverges_is_named_and_the_others_are_kept(trained, tmp_
     with monkeypatch.context() as context:
         context.setattr(standalone_module, "train_alone", diverging)
         with pytest.raises(TrainingError, match="1 trainings diverged, first") as caught:
-            train(out)
+            train(out, archs=ARCHS[:2])
     assert f"{bad} seed 5: the loss is nan at step 3" in str(caught.value)
     rows = rows_of(out)
-    assert len(rows) == 7
+    assert len(rows) == 3
     assert (bad, 5) not in {(row["text"], row["seed"]) for row in rows}
-    tables, n_calls = train(out)
+    tables, n_calls = train(out, archs=ARCHS[:2])
     assert n_calls == 1
-    assert_same_tables(tables, trained[1])
+    for split, table in tables.items():
+        assert np.array_equal(table.per_seed, trained[1][split].per_seed[:2])
 
 
 @pytest.mark.parametrize("step", [2, 4])

@@ -108,7 +108,9 @@ def resolve_device(name: str) -> Device:
         return CUDA
     if name == "auto":
         return CPU
-    raise DeviceError(f"CUDA was asked for and cannot be used: {problem}. Use --device cpu, or `wsx doctor`")
+    raise DeviceError(
+        f"CUDA was asked for and cannot be used: {problem}. Use --device cpu, or `wsx doctor`"
+    )
 
 
 @cache

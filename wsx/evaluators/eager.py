@@ -90,9 +90,7 @@ class EagerOracle:
             ]
         return torch.cat(rows).numpy()
 
-    def score(
-        self, images: ImageSet, arch: Arch, *, batch_size: int
-    ) -> tuple[Tally, float, float]:
+    def score(self, images: ImageSet, arch: Arch, *, batch_size: int) -> tuple[Tally, float, float]:
         """Return a subnet's tally, and the seconds taken to calibrate and to run."""
         start_s = time.perf_counter()
         self.prepare(arch)
@@ -128,5 +126,3 @@ def _collector(sums: Sums) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], No
         sums[norm] = [old[0] + mean * n, old[1] + variance * n, old[2] + n]
 
     return collect
-
-

@@ -32,9 +32,7 @@ class OnnxEngine:
         images: The images, on the factory's device.
     """
 
-    def __init__(
-        self, source: SubnetSource, factory: SessionFactory, images: DeviceImages
-    ) -> None:
+    def __init__(self, source: SubnetSource, factory: SessionFactory, images: DeviceImages) -> None:
         self._source = source
         self._factory = factory
         self._images = images
@@ -83,7 +81,5 @@ class EagerEngine:
 class Oracle(Protocol):
     """What the eager engine needs; kept apart so that this module loads without torch."""
 
-    def score(
-        self, images: ImageSet, arch: Arch, *, batch_size: int
-    ) -> tuple[Tally, float, float]:
+    def score(self, images: ImageSet, arch: Arch, *, batch_size: int) -> tuple[Tally, float, float]:
         """Return a tally, and the seconds taken to calibrate and to run."""

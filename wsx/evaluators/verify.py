@@ -108,5 +108,10 @@ def compare(text: str, paths: list[np.ndarray]) -> Agreement:
         gap = np.abs(other - first).max()
         largest = max(largest, float(gap) if np.isfinite(gap) else float("inf"))
     return Agreement(
-        text, largest, scale, len(first), int((differs & is_tie).sum()), int((differs & ~is_tie).sum())
+        text,
+        largest,
+        scale,
+        len(first),
+        int((differs & is_tie).sum()),
+        int((differs & ~is_tie).sum()),
     )

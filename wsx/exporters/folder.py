@@ -1,6 +1,6 @@
 """A folder of exported subnets: one ONNX file each, one shared weight file, a manifest.
 
-    DIR/manifest.json     what the subnets were exported from: space, macro options, checkpoint, BatchNorm mode, data
+    DIR/manifest.json     what the subnets were exported from: space, macro options, checkpoint, BatchNorm mode
     DIR/subnets.jsonl     one line per finished subnet: file, arch, text, function key
     DIR/weights.bin       the weights that all models refer to; next to them, as ONNX Runtime demands
     DIR/000000.onnx ...

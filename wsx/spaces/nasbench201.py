@@ -1,7 +1,7 @@
 """NAS-Bench-201: a cell of four nodes and six edges, five operations on each edge.
 
 Text form, order and macro are the benchmark's own (Dong and Yang, ICLR 2020). An edge whose source
-carries no signal carries none itself, so that 15,625 encodings compute 8,196 different functions.
+carries no signal carries none itself, so that 15,625 encodings are 8,196 different expressions.
 """
 
 import itertools
@@ -115,11 +115,12 @@ class NasBench201(Space):
         Args:
             arch: The arch.
             macro: ``channels``, ``cells`` (per stage), ``n_classes``, ``in_channels`` and
-                ``image_size`` (pixels a side).
+                ``image_size`` (pixels a side); ``is_affine`` may be false.
         """
         arch = self.check(arch)
         width, size = macro["channels"], macro["image_size"]
-        params = macro["in_channels"] * 9 * width + 2 * width
+        per_norm = 2 if macro.get("is_affine", True) else 0
+        params = macro["in_channels"] * 9 * width + per_norm * width
         flops = macro["in_channels"] * 9 * width * size * size
         for stage in range(3):
             if stage:
@@ -127,13 +128,13 @@ class NasBench201(Space):
                 block = (width * 2 * width + 4 * width * width) * 9 + 2 * width * width
                 flops += block * size * size
                 width *= 2
-                params += block + 4 * width
+                params += block + 2 * per_norm * width
             for option in arch:
                 if option in (CONV_1X1, CONV_3X3):
                     kernel = (9 if option == CONV_3X3 else 1) * width * width
-                    params += macro["cells"] * (kernel + 2 * width)
+                    params += macro["cells"] * (kernel + per_norm * width)
                     flops += macro["cells"] * kernel * size * size
-        params += 2 * width + (width + 1) * macro["n_classes"]
+        params += per_norm * width + (width + 1) * macro["n_classes"]
         flops += (width + 1) * macro["n_classes"]
         return Cost(params, flops)
 

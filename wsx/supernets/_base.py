@@ -75,7 +75,7 @@ class Supernet(nn.Module, abc.ABC):
         return {
             name: value
             for name, value in dataclasses.asdict(self.options).items()
-            if type(value) is int
+            if isinstance(value, int)
         }
 
 

@@ -22,10 +22,11 @@ IDS = np.arange(100, 111)
 @pytest.fixture(params=["memory", "hdf5"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ScoreStore]:
     opened: ScoreStore
-    if request.param == "memory":
-        opened = MemoryStore()
-    else:
-        opened = HDF5Store(tmp_path / "scores.h5", "a", fold_rows=3)
+    opened = (
+        MemoryStore()
+        if request.param == "memory"
+        else HDF5Store(tmp_path / "scores.h5", "a", fold_rows=3)
+    )
     with opened:
         yield opened
 

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import torch
 
 from wsx.data import Dataset, load_data
 from wsx.errors import CheckpointError, OptionError, WsxError
-from wsx.supernets import Supernet
+from wsx.registry import unknown_name
+from wsx.spaces import SPACES
+from wsx.supernets import SUPERNETS, Supernet
 from wsx.supernets.checkpoint import Checkpoint, load_supernet, read_facts
 from wsx.training.recipes import Recipe
 from wsx.version import __version__
@@ -72,13 +74,19 @@ class RunConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        """Refuse a seed that no generator takes.
+        """Refuse a seed that no generator takes, and names that neither recipe nor supernet has.
 
         Raises:
             OptionError: The seed is negative.
+            UnknownNameError: There is no such space, recipe value or macro option.
         """
         if self.seed < 0:
             raise OptionError(f"seed is {self.seed}; it must be at least 0")
+        macro = [field.name for field in fields(SUPERNETS[SPACES[self.space].name].options_type)]
+        for name in self.recipe.supernet:
+            if name not in macro:
+                known = [*(field.name for field in fields(Recipe)), *macro]
+                raise unknown_name("recipe value or supernet option", name, sorted(known))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration, JSON-clean."""

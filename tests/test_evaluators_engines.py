@@ -22,7 +22,7 @@ from wsx.supernets import build_supernet
 
 # The largest and the smallest cell, and cells that no path crosses.
 CORNERS = [(CONV_3X3,) * 6, (SKIP,) * 6, (NONE,) * 6, (CONV_3X3, NONE, NONE, NONE, NONE, NONE)]
-ARCHS = CORNERS + some_archs(10, seed=1)
+ARCHS = CORNERS + some_archs(6, seed=1)
 BATCH_SIZE = 32
 LOSS_TOLERANCE = 2e-5
 """Relative: a sum of some hundred float32 losses through some thirty layers."""
@@ -94,7 +94,7 @@ def slow_statistics(supernet, arch, images, mode):
     }
 
 
-@pytest.mark.parametrize("arch", [*CORNERS, *some_archs(3, seed=2, measure="reachable")])
+@pytest.mark.parametrize("arch", [*CORNERS, *some_archs(1, seed=2, measure="reachable")])
 def test_calibration_equals_hand_written_hooks(run, subnets, arch):
     subnets = subnets[BN]
     supernet, _ = run.load()
@@ -121,7 +121,7 @@ def test_calibration_equals_hand_written_hooks(run, subnets, arch):
         np.testing.assert_allclose(layer.running_var, slow_variance, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("arch", [*CORNERS, *some_archs(3, seed=2, measure="reachable")])
+@pytest.mark.parametrize("arch", [*CORNERS, *some_archs(1, seed=2, measure="reachable")])
 def test_calibrated_logits_equal_those_of_a_supernet_that_was_written_into(run, subnets, arch):
     subnets = subnets[BN]
     images = calibration_images(subnets.dataset.train, subnets.mode)
@@ -157,9 +157,9 @@ def test_the_batch_size_changes_no_count(subnets, bn):
     subnets = subnets[bn]
     images = subnets.dataset.test
     tallies = {}
-    for batch_size in (1, 7, 32, N_IMAGES, 128):
+    for batch_size in (7, 32, N_IMAGES, 128):
         engine = onnx_engine(source_of(subnets), images, CPU, ScoringOptions(batch_size))
-        tallies[batch_size] = [engine.score(arch)[0] for arch in ARCHS[:6]]
+        tallies[batch_size] = [engine.score(arch)[0] for arch in ARCHS[:5]]
     for found in tallies.values():
         for one, expected in zip(found, tallies[32], strict=True):
             assert one.outcomes.tolist() == expected.outcomes.tolist()
@@ -184,7 +184,7 @@ def test_bound_inputs_score_as_a_plain_run_does(subnets, bn):
     source, images = source_of(subnets), subnets.dataset.test
     factory = session_factory(source, CPU)
     bound = DeviceImages(images, BATCH_SIZE, CPU, pads=bn != "batch")
-    for arch in ARCHS[:6]:
+    for arch in ARCHS[:4]:
         session = factory.session(source.prepare(arch).model)
         found = bound.score(session)
         correct, loss_sum, outcomes = 0, 0.0, []

@@ -41,7 +41,7 @@ def places(plan):
     return grouped + [arch for arch, _ in plan.known] + list(plan.failures)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     archs=st.lists(ARCHS, max_size=30),
     finished=st.sets(ARCHS),

@@ -100,7 +100,7 @@ def test_an_engine_with_memory_is_caught_by_the_order_test():
 
 
 def test_equal_functions_run_once_and_score_as_if_run_alone():
-    archs = some_archs(400)
+    archs = some_archs(240)
     engine = DoubleEngine()
     table, report = score(archs, engine=engine)
     keys = {function_key(arch) for arch in archs}
@@ -115,13 +115,13 @@ def test_equal_functions_run_once_and_score_as_if_run_alone():
 
 
 def test_a_shared_score_took_no_time():
-    archs = some_archs(400)
+    archs = some_archs(240)
     table, report = score(archs)
     assert int((table.seconds_run == 4).sum()) == report.n_run
     assert int((table.seconds_run == 0).sum()) == report.n_shared
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     first=st.lists(st.integers(0, 200), max_size=30),
     second=st.lists(st.integers(0, 200), max_size=30),
@@ -196,7 +196,7 @@ def test_failed_archs_are_tried_again_and_replaced():
 
 
 def test_a_failed_group_fails_all_its_archs():
-    archs = some_archs(400)
+    archs = some_archs(240)
     keys = [function_key(arch) for arch in archs]
     common = max(set(keys), key=keys.count)
     group = [arch for arch, key in zip(archs, keys, strict=True) if key == common]
@@ -209,14 +209,14 @@ def test_a_failed_group_fails_all_its_archs():
 
 
 def test_a_function_that_is_known_is_not_run_again():
-    archs = some_archs(400)
+    archs = some_archs(240)
     campaign = campaign_of(MemoryStore())
-    score(archs[:200], campaign=campaign)
+    score(archs[:120], campaign=campaign)
     engine = DoubleEngine()
     table, report = score(archs, engine=engine, campaign=campaign)
-    known = {function_key(arch) for arch in archs[:200]}
+    known = {function_key(arch) for arch in archs[:120]}
     assert {function_key(arch) for arch in engine.archs}.isdisjoint(known)
-    assert report.n_finished == 200
+    assert report.n_finished == 120
     assert outcomes(table) == outcomes(score(archs)[0])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wsx.errors import CheckpointError
+from wsx.errors import CheckpointError, UnknownNameError
 from wsx.supernets import build_supernet
 from wsx.supernets.checkpoint import save_tensors
 from wsx.training import DataSpec, Recipe, Run, RunConfig, open_run
@@ -55,7 +55,6 @@ def test_the_same_configuration_takes_the_folder_up_again(tmp_path):
                 "recipe.supernet.is_affine is None, not False",
             ],
         ),
-        ({"space": "other"}, ["space is 'nasbench201', not 'other'"]),
     ],
 )
 def test_another_configuration_is_refused_with_what_differs(tmp_path, changes, named):
@@ -152,6 +151,19 @@ def trained(tmp_path):
 def test_checkpoints_come_in_the_order_of_their_steps(trained):
     names = [path.stem for path in trained.checkpoint_paths]
     assert names == ["a", "epoch-0009", "step-0000095", "epoch-0010"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": "nasbench"}, "no space named 'nasbench'. Did you mean nasbench201"),
+        ({"recipe": Recipe(supernet={"chanels": 4})}, "named 'chanels'. Did you mean channels"),
+        ({"recipe": Recipe(supernet={"lrr": 0.1})}, "named 'lrr'. Did you mean lr"),
+    ],
+)
+def test_mistyped_names_are_refused_with_a_suggestion(changes, message):
+    with pytest.raises(UnknownNameError, match=message):
+        dataclasses.replace(make_config(), **changes)
 
 
 @pytest.mark.parametrize(

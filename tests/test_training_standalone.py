@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsx.errors import DataError, OptionError, TrainingError, TruthError, UnknownNameError
+from wsx.errors import DataError, OptionError, TrainingError, TruthError
 from wsx.exporters.extract import extract
 from wsx.spaces.files import ArchChoice
 from wsx.spaces.nasbench201 import NASBENCH201
@@ -312,9 +312,9 @@ def test_fewer_images_than_a_batch_give_no_score():
 
 
 def test_a_mistaken_option_does_not_block_the_path(tmp_path):
-    macro = {"chanels": 2, "cells": 1}
+    macro = {**RECIPE.supernet, "n_classes": 5}
     wrong = dataclasses.replace(CONFIG, recipe=dataclasses.replace(RECIPE, supernet=macro))
-    with pytest.raises(UnknownNameError, match="Did you mean channels"):
+    with pytest.raises(OptionError, match="n_classes to 5; the data has 10"):
         train(tmp_path / "t.csv", archs=ARCHS[3:], seeds=[0], config=wrong)
     assert train(tmp_path / "t.csv", archs=ARCHS[3:], seeds=[0])[1] == 1
 

@@ -57,10 +57,6 @@ class MissingExtraError(WsxError, ImportError):
     """An optional dependency that is not installed, or installed twice."""
 
 
-class ScoreError(WsxError, RuntimeError):
-    """A subnet that could not be scored."""
-
-
 class StoreError(WsxError, OSError):
     """A score file that is damaged, locked, foreign or cannot be written."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from wsx.errors import ExportError
+from wsx.errors import ExportError, WsxError
 from wsx.exporters.graph import BATCH, Graph, GraphBuilder, Shape
 from wsx.exporters.operators import OPERATORS
 from wsx.exporters.weights import WeightFile
@@ -70,8 +70,16 @@ class Recorder:
         trace = _Trace(self)
         x = trace.add("input", shape=(BATCH, *self._input_shape))
         # Slices of shared weights run for real; their gradients are nobody's business here.
-        with torch.no_grad():
-            output = self._model(x, *arguments)
+        try:
+            with torch.no_grad():
+                output = self._model(x, *arguments)
+        except WsxError:
+            raise
+        except Exception as error:
+            # A user's module may raise anything; which subnet it was is known one level up.
+            raise ExportError(
+                f"the supernet failed while being recorded: {type(error).__name__}: {error}"
+            ) from error
         if not isinstance(output, Symbol):
             raise ExportError(
                 f"the module returned {type(output).__name__}, not a value computed from its input"

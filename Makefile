@@ -5,6 +5,9 @@ BIN = $(VENV)/bin
 # Both extras own the same folder, so exactly one is installed: the GPU one where a GPU is.
 EXTRA ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 
+# Two workers with two OpenMP threads each would wait for one another on two cores.
+TEST_ENV = OMP_NUM_THREADS=1
+
 .PHONY: help install demo test check format slow bench clean
 
 help:
@@ -33,10 +36,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(TEST_ENV) $(BIN)/pytest -n 2 -m "not slow"
 
 slow: install
-	$(BIN)/pytest -m slow
+	$(TEST_ENV) $(BIN)/pytest -n 2 -m slow
 
 format: install
 	$(BIN)/ruff check --fix-only .

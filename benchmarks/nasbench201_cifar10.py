@@ -16,7 +16,7 @@ import numpy as np
 
 from wsx.analysis import Summary, SummaryOptions
 from wsx.spaces.files import ArchChoice
-from wsx.studies.analyze import compare, report
+from wsx.studies.analyze import compare, report_comparison
 from wsx.studies.evaluate_run import RunSubnets, evaluate_run
 from wsx.studies.scoring import Listener
 from wsx.training import RECIPES, DataSpec, RunConfig, train_supernet
@@ -86,7 +86,9 @@ def main() -> None:
         if comparison.summary is not None:
             print_summary(by, comparison.summary)
         results[by] = comparison.as_dict()
-        report(comparison, options.out / f"report-{by}.html", title=f"CIFAR-10, ranked by {by}")
+        report_comparison(
+            comparison, options.out / f"report-{by}.html", title=f"CIFAR-10, ranked by {by}"
+        )
     print(f"mean supernet accuracy {np.mean(compare(scores, truth=None).predicted):.3f}")
     (options.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
 

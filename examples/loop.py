@@ -14,4 +14,4 @@ if __name__ == "__main__":
     wsx.evaluate_run(subnets, Path("scores.h5"), choice=archs)
     comparison = wsx.compare(Path("scores.h5"), truth="digits-nasbench201")
     print(comparison.as_dict()["summary"]["metrics"]["kendall_tau"])
-    wsx.report(comparison, Path("report.html"), title="NAS-Bench-201 on digits")
+    wsx.report_comparison(comparison, Path("report.html"), title="NAS-Bench-201 on digits")

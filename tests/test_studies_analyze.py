@@ -9,7 +9,7 @@ from wsx.analysis import SummaryOptions
 from wsx.errors import OptionError, StoreError, TruthError, UnknownNameError
 from wsx.spaces.nasbench201 import NASBENCH201
 from wsx.store import Score, ScoreKey, open_store
-from wsx.studies.analyze import compare, report
+from wsx.studies.analyze import compare, report_comparison
 
 N_ARCHS, N_IMAGES = 30, 64
 ARCHS = some_archs(N_ARCHS, seed=7)
@@ -182,7 +182,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_the_report_holds_campaign_truth_and_failures(tmp_path, truth, with_truth):
     scores = write_scores(tmp_path / "failed.h5", n_failed=2)
     comparison = compare(scores, truth=truth if with_truth else None, options=OPTIONS)
-    files = report(comparison, tmp_path / "r.html", title="A title")
+    files = report_comparison(comparison, tmp_path / "r.html", title="A title")
     page = files.page.read_text()
     assert "A title" in page
     assert a_key().digest() in page

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wsx.spaces import SPACES
     from wsx.spaces.files import ArchChoice
     from wsx.store import open_store
-    from wsx.studies.analyze import compare, report
+    from wsx.studies.analyze import compare, report_comparison
     from wsx.studies.evaluate_folder import evaluate_folder
     from wsx.studies.evaluate_run import RunSubnets, evaluate_run, export_run
     from wsx.studies.images import ImageChoice
@@ -31,7 +31,7 @@ _HOMES = {
     "ArchChoice": "wsx.spaces.files",
     "open_store": "wsx.store",
     "compare": "wsx.studies.analyze",
-    "report": "wsx.studies.analyze",
+    "report_comparison": "wsx.studies.analyze",
     "evaluate_folder": "wsx.studies.evaluate_folder",
     "RunSubnets": "wsx.studies.evaluate_run",
     "evaluate_run": "wsx.studies.evaluate_run",
@@ -65,7 +65,7 @@ __all__ = [
     "load_truth",
     "open_run",
     "open_store",
-    "report",
+    "report_comparison",
     "summarise",
     "train_supernet",
 ]

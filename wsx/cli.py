@@ -321,7 +321,7 @@ def report(
     """Write one self-contained HTML page with plots, tables and provenance, and PNGs beside it."""
     from wsx.analysis import SummaryOptions
     from wsx.studies.analyze import compare
-    from wsx.studies.analyze import report as write
+    from wsx.studies.analyze import report_comparison as write
 
     options = SummaryOptions(n_resamples=resamples)
     comparison = compare(scores, truth=truth, campaign=campaign, by=by, options=options)

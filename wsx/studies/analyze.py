@@ -132,7 +132,7 @@ def compare(
     return Comparison(table, rows, predicted[rows], values, truth_table, summary, by)
 
 
-def report(comparison: Comparison, path: Path, *, title: str) -> ReportFiles:
+def report_comparison(comparison: Comparison, path: Path, *, title: str) -> ReportFiles:
     """Write the HTML report of a comparison, and its pictures beside it.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 from wsx.analysis import SummaryOptions
 from wsx.spaces import SPACES
 from wsx.spaces.files import ArchChoice
-from wsx.studies.analyze import Comparison, compare, report
+from wsx.studies.analyze import Comparison, compare, report_comparison
 from wsx.studies.evaluate_run import RunSubnets, evaluate_run, export_run
 from wsx.studies.scoring import Listener
 from wsx.training import RECIPES, DataSpec, RunConfig, train_supernet
@@ -78,7 +78,9 @@ def run_demo(out: Path, *, start: Callable[[str], Callable[..., None]]) -> DemoR
     _, scored = evaluate_run(subnets, out / "scores.h5", choice=choice, listener=listener)
     options = SummaryOptions(n_resamples=N_RESAMPLES)
     comparison = compare(out / "scores.h5", truth=TRUTH, options=options)
-    files = report(comparison, out / "report.html", title="wsx demo: NAS-Bench-201 cells on digits")
+    files = report_comparison(
+        comparison, out / "report.html", title="wsx demo: NAS-Bench-201 cells on digits"
+    )
     agreement = truth.seed_agreement()
     facts = {
         "space": f"{space.name}, {space.n_archs:,} encodings",

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import numpy as np
 
@@ -51,8 +50,8 @@ class Space(abc.ABC):
     text in normal form.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
+    name: str
+    summary: str
 
     @property
     @abc.abstractmethod
@@ -80,10 +79,27 @@ class Space(abc.ABC):
         """How many options each decision has."""
         return tuple(len(decision.options) for decision in self.decisions)
 
+    @property
+    def supernet(self) -> str:
+        """Name of the supernet that holds the space's weights; spaces of one family share one."""
+        return self.name
+
     @cached_property
     def n_archs(self) -> int:
         """How many encodings the space has."""
         return math.prod(self.n_options)
+
+    @property
+    def is_product(self) -> bool:
+        """Whether every combination of options is an arch."""
+        return self.n_archs == math.prod(self.n_options)
+
+    def is_valid(self, arch: Arch) -> bool:
+        """Return whether a combination of options, each within range, is an arch of the space.
+
+        A space that refuses some overrides this, ``n_archs``, ``arch_at``, ``index`` and ``draw``.
+        """
+        return True
 
     @property
     def measures(self) -> Mapping[str, Callable[[], "list[Arch] | None"]]:
@@ -97,7 +113,7 @@ class Space(abc.ABC):
         """Return the arch as a tuple of ints.
 
         Raises:
-            ArchError: It has the wrong length or an option out of range.
+            ArchError: It has the wrong length, an option out of range, or is not valid.
         """
         if len(arch) != len(self.n_options):
             raise ArchError(
@@ -111,7 +127,10 @@ class Space(abc.ABC):
                     f"arch {tuple(arch)}: {decision.name} is {option}; "
                     f"it must lie in 0..{len(decision.options) - 1}"
                 )
-        return tuple(int(option) for option in arch)
+        arch = tuple(int(option) for option in arch)
+        if not self.is_valid(arch):
+            raise ArchError(f"arch {arch} is no arch of {self.name}: {self.summary}")
+        return arch
 
     def arch_at(self, index: int) -> Arch:
         """Return the arch with an index.
@@ -149,20 +168,33 @@ class Space(abc.ABC):
     def neighbours(self, arch: Arch) -> list[Arch]:
         """Return every arch that differs in exactly one decision."""
         arch = self.check(arch)
-        return [
+        changed = [
             (*arch[:place], option, *arch[place + 1 :])
             for place, n in enumerate(self.n_options)
             for option in range(n)
             if option != arch[place]
         ]
+        return [other for other in changed if self.is_valid(other)]
 
     def mutate(self, arch: Arch, *, rng: np.random.Generator) -> Arch:
-        """Return the arch with one decision, drawn uniformly, set to another option."""
+        """Return the arch with one decision, drawn uniformly, set to another option.
+
+        Raises:
+            ArchError: The arch has no neighbour.
+        """
         arch = self.check(arch)
+        if not self.is_product:
+            return self._mutate_among_neighbours(arch, rng)
         places = [place for place, n in enumerate(self.n_options) if n > 1]
         place = places[int(rng.integers(len(places)))]
         option = int(rng.integers(self.n_options[place] - 1))
         return (*arch[:place], option + (option >= arch[place]), *arch[place + 1 :])
+
+    def _mutate_among_neighbours(self, arch: Arch, rng: np.random.Generator) -> Arch:
+        neighbours = self.neighbours(arch)
+        if not neighbours:
+            raise ArchError(f"arch {arch} of {self.name} has no neighbour")
+        return neighbours[int(rng.integers(len(neighbours)))]
 
     def population(self, measure: str) -> "list[Arch] | None":
         """Return the archs that a measure is uniform over, ``None`` for all encodings.
@@ -173,6 +205,17 @@ class Space(abc.ABC):
         if measure not in self.measures:
             raise unknown_name(f"sampling measure of {self.name}", measure, list(self.measures))
         return self.measures[measure]()
+
+    def draw(self, *, rng: np.random.Generator, measure: str) -> Arch:
+        """Return one arch drawn uniformly under a measure, independently of all others.
+
+        Raises:
+            UnknownNameError: The space has no such measure.
+        """
+        listed = self.population(measure)
+        if listed is None:
+            return self.arch_at(_draw_index(self.n_archs, rng))
+        return listed[int(rng.integers(len(listed)))]
 
     def sample(
         self, n: int, *, rng: np.random.Generator, measure: str, has_repeats: bool = False

@@ -11,7 +11,7 @@ from torch import nn
 
 from wsx.errors import OptionError
 from wsx.registry import Registry, unknown_name
-from wsx.spaces import Arch, Space
+from wsx.spaces import SPACES, Arch, Space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Supernet(nn.Module, abc.ABC):
     **Recordability.** Between input and output only torch functions that have an emitter are applied.
     """
 
-    space: ClassVar[Space]
     options_type: ClassVar[type[MacroOptions]]
 
-    def __init__(self, options: MacroOptions) -> None:
+    def __init__(self, space: Space, options: MacroOptions) -> None:
         super().__init__()
+        self.space = space
         self.options = options
 
     @abc.abstractmethod
@@ -94,7 +94,7 @@ def build_supernet(space: str, options: Mapping[str, Any], *, seed: int) -> Supe
     """Return a freshly initialised supernet.
 
     Args:
-        space: Name of the space.
+        space: Name of the space; its ``supernet`` names the module.
         options: Macro options by name; what is missing takes its default.
         seed: Seed of the initialisation.
 
@@ -102,9 +102,10 @@ def build_supernet(space: str, options: Mapping[str, Any], *, seed: int) -> Supe
         UnknownNameError: The space or an option does not exist.
         OptionError: An option has the wrong type or range.
     """
-    kind = SUPERNETS[space]
+    described = SPACES[space]
+    kind = SUPERNETS[described.supernet]
     with seeded(seed):
-        return kind(kind.options_type.from_dict(options))
+        return kind(described, kind.options_type.from_dict(options))
 
 
 def reset_parameters(module: nn.Module, *, seed: int) -> None:

@@ -54,3 +54,29 @@ class ReductionBlock(nn.Module):
         """Return the block's output at half the size."""
         output: torch.Tensor = self.conv_b(self.conv_a(x)) + self.shortcut(x)
         return output
+
+
+class DropPath(nn.Module):
+    """Zeroes its input for a random share of the images while training, and scales the others up.
+
+    Attributes:
+        share: Share of images dropped; set by ``set_drop_path`` as training goes on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = 0.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x (image, ...) with whole images zeroed, in evaluation mode x itself."""
+        if not self.training or self.share == 0.0:
+            return x
+        kept = torch.rand(len(x), *(1 for _ in x.shape[1:]), device=x.device) >= self.share
+        return x * (kept / (1 - self.share)).to(x.dtype)
+
+
+def set_drop_path(model: nn.Module, share: float) -> None:
+    """Set the share of images that every ``DropPath`` of a module drops, in [0, 1)."""
+    for module in model.modules():
+        if isinstance(module, DropPath):
+            module.share = share

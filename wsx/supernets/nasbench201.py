@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from wsx.spaces import Arch
+from wsx.spaces import Arch, Space
 from wsx.spaces.nasbench201 import (
     CONV_1X1,
     CONV_3X3,
     EDGES,
     N_NODES,
-    NASBENCH201,
     NONE,
     POOL,
     SKIP,
@@ -89,11 +88,10 @@ class Cell(nn.Module):
 class NasBench201Supernet(Supernet):
     """Stem, three stages of cells with a reduction block before the second and third, classifier."""
 
-    space = NASBENCH201
     options_type = NasBench201Options
 
-    def __init__(self, options: NasBench201Options) -> None:
-        super().__init__(options)
+    def __init__(self, space: Space, options: NasBench201Options) -> None:
+        super().__init__(space, options)
         width = options.channels
         self.stem = nn.Sequential(
             nn.Conv2d(options.in_channels, width, 3, padding=1, bias=False),

@@ -17,10 +17,12 @@ from torch.nn import functional as F
 
 from wsx.errors import CheckpointError, TrainingError
 from wsx.supernets import seeded
+from wsx.supernets.blocks import set_drop_path
+from wsx.supernets.slicing import untouched_outside_slices
 from wsx.training.augment import Batches
 from wsx.training.recipes import Recipe
 
-Pass = Callable[[torch.Tensor], torch.Tensor]
+Pass = Callable[[torch.Tensor], torch.Tensor | tuple[torch.Tensor, torch.Tensor]]
 MOMENTUM_PREFIX = "momentum."
 WEIGHT_PREFIX = "weight."
 
@@ -63,8 +65,8 @@ class Trainer:
 
     Args:
         model: What is trained; its parameters are the optimiser's.
-        passes: The forward passes of a step: for each, logits (image, class) of images. A step averages
-            the gradients of its passes.
+        passes: The forward passes of a step: for each, logits (image, class) of images, or logits and
+            those of an auxiliary head. A step averages the gradients of its passes.
         batches: Training data by step.
         recipe: All numbers.
         seed: Root of what the model itself draws, such as dropout masks.
@@ -140,15 +142,17 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
+        set_drop_path(self.model, self.recipe.drop_path * self.step / self.n_steps)
         passes = list(self._passes(self.step))
         for forward in passes:
             with torch.autocast(
                 x.device.type, torch.bfloat16, enabled=self.recipe.autocast == "bfloat16"
             ):
-                logits = forward(x)
-            loss = F.cross_entropy(
-                logits.float(), labels, label_smoothing=self.recipe.label_smoothing
-            )
+                output = forward(x)
+            logits, *auxiliary = output if isinstance(output, tuple) else (output,)
+            loss = self._loss(logits, labels)
+            for head in auxiliary:
+                loss = loss + self.recipe.auxiliary_weight * self._loss(head, labels)
             if not math.isfinite(value := loss.item()):
                 raise TrainingError(
                     f"the loss is {value} at step {self.step + 1} of {self.n_steps} (lr {lr:.4g}); "
@@ -159,7 +163,12 @@ class Trainer:
             self._sums += torch.tensor([value * len(labels), n_correct, len(labels)])
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self._parameters.values(), self.recipe.clip)
-        self._optimizer.step()
+        with untouched_outside_slices(self._optimizer, self._parameters.values()):
+            self._optimizer.step()
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        smoothing = self.recipe.label_smoothing
+        return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return weights, buffers, momentum and the epoch's running sums, by name."""

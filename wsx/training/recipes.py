@@ -31,6 +31,8 @@ class Recipe:
         weight_decay: L2 coefficient, on every parameter.
         clip: Largest norm of the gradient; 0 does not clip.
         label_smoothing: Share of the target spread over all classes.
+        auxiliary_weight: Weight of the auxiliary head's loss, where the supernet has one.
+        drop_path: Share of images for which a path is dropped, at the end of its linear ramp from zero.
         sampler: ``uniform`` draws archs independently; ``fair`` draws for every decision a
             permutation of its options, so that a step uses each option once (FairNAS).
         measure: What the uniform sampler is uniform over.
@@ -54,6 +56,8 @@ class Recipe:
     weight_decay: float = 5e-4
     clip: float = 5.0
     label_smoothing: float = 0.0
+    auxiliary_weight: float = 0.4
+    drop_path: float = 0.0
     sampler: str = "uniform"
     measure: str = "encodings"
     n_paths: int = 1
@@ -75,12 +79,20 @@ class Recipe:
         for name in ("epochs", "batch_size", "n_paths", "checkpoint_epochs"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("lr", "lr_min", "warmup_epochs", "weight_decay", "clip", "crop_padding"):
+        for name in (
+            "lr",
+            "lr_min",
+            "warmup_epochs",
+            "weight_decay",
+            "clip",
+            "crop_padding",
+            "auxiliary_weight",
+        ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise OptionError(
                     f"{name} is {getattr(self, name)}; it must be finite and not negative"
                 )
-        for name in ("momentum", "label_smoothing"):
+        for name in ("momentum", "label_smoothing", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
         if min(self.cutout, self.checkpoint_steps) < 0:

@@ -82,7 +82,9 @@ class RunConfig:
         """
         if self.seed < 0:
             raise OptionError(f"seed is {self.seed}; it must be at least 0")
-        macro = [field.name for field in fields(SUPERNETS[SPACES[self.space].name].options_type)]
+        macro = [
+            field.name for field in fields(SUPERNETS[SPACES[self.space].supernet].options_type)
+        ]
         for name in self.recipe.supernet:
             if name not in macro:
                 known = [*(field.name for field in fields(Recipe)), *macro]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from wsx.errors import OptionError
 from wsx.spaces import Arch, Space
 from wsx.training.recipes import Recipe
 
@@ -11,25 +12,27 @@ class ArchSampler:
 
     Raises:
         UnknownNameError: The space has no such sampling measure.
+        OptionError: The recipe samples fairly, and the space is no product of its decisions.
     """
 
     def __init__(self, space: Space, recipe: Recipe, *, seed: int) -> None:
         self._space = space
         self._recipe = recipe
         self._seed = seed
-        self._population = space.population(recipe.measure)
+        space.population(recipe.measure)
+        if recipe.sampler == "fair" and not space.is_product:
+            raise OptionError(
+                f"sampler fair combines options freely, and {space.name} refuses some combinations; "
+                "use sampler uniform"
+            )
 
     def __getitem__(self, step: int) -> list[Arch]:
         """Return the archs of a step; at least one."""
         rng = np.random.default_rng([self._seed, 2, step])
         if self._recipe.sampler == "fair":
             return self._fair(rng)
-        if self._population is not None:
-            rows = rng.integers(len(self._population), size=self._recipe.n_paths)
-            return [self._population[int(row)] for row in rows]
-        return self._space.sample(
-            self._recipe.n_paths, rng=rng, measure=self._recipe.measure, has_repeats=True
-        )
+        measure = self._recipe.measure
+        return [self._space.draw(rng=rng, measure=measure) for _ in range(self._recipe.n_paths)]
 
     def _fair(self, rng: np.random.Generator) -> list[Arch]:
         """Return archs that use every option of every decision equally often (FairNAS, 1907.01845)."""

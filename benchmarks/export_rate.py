@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    net = random_supernet(channels=16, cells=5, seed=0)
+    net = random_supernet("nasbench201", {"channels": 16, "cells": 5}, seed=0)
     recorder = SubnetRecorder(net, BatchNormMode.parse("running"))
     rng = np.random.default_rng(0)
     archs = net.space.sample(max(N_SUBNETS.values()), rng=rng, measure="reachable")

@@ -5,10 +5,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from wsx.data import ImageSet
 from wsx.supernets import Supernet, build_supernet
 
 
@@ -61,15 +64,32 @@ def print_rows(title: str, rows: list[dict[str, float | str]], out: Path | None)
         out.write_text(json.dumps({"title": title, "rows": rows}, indent=2) + "\n")
 
 
-def random_supernet(*, channels: int, cells: int, seed: int) -> Supernet:
-    """Return a NAS-Bench-201 supernet whose norm layers are not ones and zeros, in evaluation mode."""
-    net = build_supernet("nasbench201", {"channels": channels, "cells": cells}, seed=seed)
+def random_supernet(space: str, options: Mapping[str, Any], *, seed: int) -> Supernet:
+    """Return a supernet whose norm layers are not ones and zeros, in evaluation mode."""
+    net = build_supernet(space, options, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight, module.bias, module.running_mean):
-                if tensor is not None:
-                    nn.init.normal_(tensor, generator=generator)
-            if module.running_var is not None:
-                nn.init.uniform_(module.running_var, 0.5, 2.0, generator=generator)
+        if not hasattr(module, "running_mean"):
+            continue
+        for name in ("weight", "bias", "running_mean"):
+            if (tensor := getattr(module, name, None)) is not None:
+                nn.init.normal_(tensor, generator=generator)
+        if isinstance(module.running_var, torch.Tensor):
+            nn.init.uniform_(module.running_var, 0.5, 2.0, generator=generator)
     return net.eval()
+
+
+def random_images(n: int, seed: int, *, size: int = 32) -> ImageSet:
+    """Return images of noise, which cost what any images cost."""
+    rng = np.random.default_rng(seed)
+    return ImageSet(
+        dataset="noise",
+        split="test",
+        pixels=rng.integers(256, size=(n, 3, size, size), dtype=np.uint8),
+        labels=rng.integers(10, size=n),
+        ids=np.arange(n),
+        source="all",
+        class_names=tuple("0123456789"),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    )

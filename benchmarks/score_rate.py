@@ -14,7 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import interleave, print_rows, random_supernet, ratio_rows
+from benchmarks.measure import (
+    interleave,
+    print_rows,
+    random_images,
+    random_supernet,
+    ratio_rows,
+)
 from wsx.data import ImageSet
 from wsx.evaluators.batches import DeviceImages
 from wsx.evaluators.calibration import Calibrator
@@ -26,22 +32,6 @@ from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.subnets import SubnetRecorder
 from wsx.spaces import Arch
 from wsx.supernets import Supernet
-
-
-def random_images(n: int, seed: int) -> ImageSet:
-    """Return images of noise, which cost what any images cost."""
-    rng = np.random.default_rng(seed)
-    return ImageSet(
-        dataset="noise",
-        split="test",
-        pixels=rng.integers(256, size=(n, 3, 32, 32), dtype=np.uint8),
-        labels=rng.integers(10, size=n),
-        ids=np.arange(n),
-        source="all",
-        class_names=tuple("0123456789"),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-    )
 
 
 def onnx_job(
@@ -93,7 +83,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     mode = BatchNormMode.parse(options.bn)
-    net = random_supernet(channels=16, cells=5, seed=0)
+    net = random_supernet("nasbench201", {"channels": 16, "cells": 5}, seed=0)
     rng = np.random.default_rng(0)
     archs = net.space.sample(options.archs, rng=rng, measure="reachable")
     images, train = random_images(options.images, 0), random_images(max(1, mode.n_images), 1)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import interleave, print_rows, ratio_rows
-from benchmarks.score_rate import random_images
+from benchmarks.measure import interleave, print_rows, random_images, ratio_rows
 from wsx.spaces import SPACES
 from wsx.supernets import build_supernet
 from wsx.training.augment import Batches

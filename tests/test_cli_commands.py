@@ -16,6 +16,7 @@ from small_run import (
 )
 
 from wsx.cli import main
+from wsx.spaces import SPACES
 from wsx.spaces.nasbench201 import NASBENCH201
 
 DATA = ["--data", "digits", "--n-train", "256", "--n-valid", "64", "--n-test", "101"]
@@ -74,7 +75,9 @@ def truth(tmp_path):
 
 
 def test_spaces_as_json_and_as_table(wsx):
-    (space,) = json.loads(wsx("spaces", "--json"))
+    spaces = json.loads(wsx("spaces", "--json"))
+    assert [space["name"] for space in spaces] == list(SPACES)
+    (space,) = (space for space in spaces if space["name"] == "nasbench201")
     assert (space["name"], space["n_archs"], space["n_decisions"]) == ("nasbench201", 15625, 6)
     facts = json.loads(wsx("spaces", "nasbench201", "--json"))
     assert facts["measures"]["reachable"] == 15284
@@ -87,7 +90,10 @@ def test_recipes_as_json_and_as_table(wsx):
     recipes = json.loads(wsx("recipes", "--json"))
     assert {"default", "digits", "p1-nasbench201", "p2-nasbench201"} <= set(recipes)
     assert recipes["p1-nasbench201"]["batch_size"] == 256
-    assert "weight_decay" in wsx("recipes")
+    assert "p1-nasbench201" in wsx("recipes")
+    one = json.loads(wsx("recipes", "p1-nasbench201", "--json"))
+    assert one == recipes["p1-nasbench201"]
+    assert "weight_decay" in wsx("recipes", "p1-nasbench201")
 
 
 def test_train_goes_on_where_it_stopped(wsx, tmp_path):

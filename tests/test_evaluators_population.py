@@ -67,7 +67,7 @@ def score(
         campaign=campaign,
         engine=engine or DoubleEngine(),
         space=NASBENCH201,
-        macro=MACRO,
+        cost=lambda arch: NASBENCH201.cost(arch, MACRO),
         function_key=key,
         executor=executor or AtOnce(),
         n_workers=n_workers,

@@ -11,7 +11,6 @@ from wsx.exporters.batchnorm import (
     BatchNormMode,
     calibrated_nodes,
     split_statistics,
-    with_batch_norm,
 )
 from wsx.exporters.emit import emit_calibration, emit_subnet
 from wsx.exporters.extract import to_module
@@ -42,10 +41,8 @@ class Twin(nn.Module):
 
 def record(model, mode, shape=SHAPE):
     weights = weight_file(model)
-    graph = Recorder(model, weights, shape).record()
-    return with_batch_norm(
-        graph, BatchNormMode.parse(mode) if isinstance(mode, str) else mode
-    ), weights
+    mode = BatchNormMode.parse(mode) if isinstance(mode, str) else mode
+    return Recorder(model, weights, shape, mode).record(), weights
 
 
 def images(seed=0, n=16, shape=SHAPE):

@@ -187,8 +187,9 @@ def test_a_killed_export_continues_to_the_same_folder(
                 "cut line": "json",
             }[instant]
             real, calls = getattr(folder_module, target), itertools.count()
-            # The third subnet's; a folder's manifest is the first thing written durably.
-            at = 3 if instant == "model" else 2
+            # The third subnet's; a folder's manifest is the first thing written durably, and a subnet's cost
+            # is put into words before its row is.
+            at = {"model": 3, "weights": 5}.get(instant, 2)
 
             def late(*args):
                 if next(calls) == at:

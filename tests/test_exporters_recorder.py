@@ -41,6 +41,36 @@ def ops(graph):
     return [node.op for node in graph.nodes]
 
 
+# Recording again --------------------------------------------------------------------------------------------
+
+
+def all_kinds_of_calls(m, x, turns):
+    parts = x.chunk(1, 1)[0].chunk(2, 1)
+    y = m.c(x).relu() - x[:, :, :4, :3].abs()
+    for _ in range(turns):
+        y = (2 * y - m.p + y.clamp(0.0, 6.0)).relu() - y
+    return torch.cat([y, -parts[0][:, :, :4, :3], y.relu()], 1).mean((2, 3))
+
+
+def test_a_recorder_that_has_seen_calls_before_records_what_a_fresh_one_records():
+    layers = {"c": nn.Conv2d(4, 4, 3), "p": nn.Parameter(torch.ones(3))}
+    model = Net(all_kinds_of_calls, **layers).eval()
+    weights = weight_file(model)
+    seasoned = Recorder(model, weights, SHAPE)
+    for turns in (0, 1, 2, 1, 0):
+        again = seasoned.record(turns)
+        fresh = Recorder(model, weights, SHAPE).record(turns)
+        assert again == fresh
+        x = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(turns))
+        difference = to_module(again, weights)(x) - model(x, turns)
+        assert float(difference.detach().abs().max()) <= 1e-6
+
+
+def test_calls_that_differ_in_an_argument_alone_stay_apart():
+    graph, _ = recorded(lambda m, x: x.clamp(0.0, 1.0) - x.clamp(0.0, 2.0) - x.clamp(max=1.0))
+    assert ops(graph).count("clip") == 3
+
+
 # Hash-consing ----------------------------------------------------------------------------------------------
 
 
@@ -120,7 +150,7 @@ def test_weights_carry_their_parameters_names_and_tied_ones_are_one():
 def test_slices_of_shared_weights_are_stored_once_per_content():
     def forward(m, x, n):
         y = F.conv2d(x, m.conv.weight[:n, :, 1:2, 1:2])
-        return F.conv2d(x, m.conv.weight[:n, :, 1:2, 1:2].clone()) + y
+        return F.conv2d(x, m.conv.weight[:n, :, 1:2, 1:2]) + y
 
     model = Net(forward, conv=nn.Conv2d(4, 6, 3)).eval()
     weights = weight_file(model)

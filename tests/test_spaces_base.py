@@ -51,7 +51,9 @@ HUGE = Mixed(*[10] * 25)
 def test_spaces_are_found_by_name_and_described():
     for name, space in SPACES.items():
         assert (space.name, bool(space.summary)) == (name, True)
-        assert space.n_archs == math.prod(len(d.options) for d in space.decisions)
+        n_combinations = math.prod(len(d.options) for d in space.decisions)
+        assert 0 < space.n_archs <= n_combinations
+        assert space.is_product == (space.n_archs == n_combinations)
 
 
 def test_mixed_radix_order_counts_up_from_the_last_decision():

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from wsx.errors import DataError, DeviceError, OptionError, TrainingError
@@ -8,14 +7,6 @@ from wsx.training import DataSpec, Recipe, RunConfig, open_run, train_supernet
 from wsx.training.loop import Trainer
 
 GOOD_LR = 0.1
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def make_config(*, seed=0, n_train=48, supernet=None, **recipe):

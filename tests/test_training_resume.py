@@ -21,14 +21,6 @@ from wsx.training.loop import MOMENTUM_PREFIX, Trainer
 N_STEPS = 9
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 def make_config(sampler="uniform"):
     recipe = Recipe(
         epochs=3,

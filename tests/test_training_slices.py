@@ -1,7 +1,6 @@
 import itertools
 
 import numpy as np
-import pytest
 import torch
 
 from wsx.data import load_data
@@ -17,14 +16,6 @@ MIXED = (2, 3, 1, 4, 2, 3)
 DEAD_ENDS = (3, 0, 2, 3, 0, 0)  # 0->1 and 1->2 are chosen, and reach no output
 UNREACHABLE = (0, 0, 3, 0, 2, 3)
 ARCHS = (ALL_3X3, MIXED, DEAD_ENDS, UNREACHABLE, (1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 2, 2))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def make_trainer(archs, *, decays_all=False):

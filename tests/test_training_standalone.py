@@ -29,14 +29,6 @@ SEEDS = [0, 5]
 MACRO = {"channels": 2, "cells": 1, "in_channels": 1, "image_size": 8, "n_classes": 10}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 class Inline(Executor):
     """Runs each call at once, in this process, and counts them."""
 

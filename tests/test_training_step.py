@@ -16,14 +16,6 @@ from wsx.training.recipes import Recipe
 N_CLASSES, SIDE = 3, 4
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 def make_images(n=32):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (n, 1, SIDE, SIDE)).astype(np.uint8)

@@ -180,9 +180,9 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
 
 
 def test_columns_that_are_better_when_lower_are_refused(tmp_path):
-    path = parquet(tmp_path, arch=["a", "b"], test_ppl=[59.4, 61.0])
-    with pytest.raises(TruthError, match="'test_ppl' does not sound like an accuracy"):
-        load_truth(f"{path}:test_ppl")
+    path = parquet(tmp_path, arch=["a", "b"], latency_ms=[59.4, 61.0])
+    with pytest.raises(TruthError, match="'latency_ms' does not sound like an accuracy"):
+        load_truth(f"{path}:latency_ms")
 
 
 def equal(one, other):

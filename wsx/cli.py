@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from wsx import cli_inspect
 from wsx import options as o
 from wsx.console import print_json, print_rows, progress_bar, stdout, summary_table
 from wsx.errors import OptionError, WsxError
@@ -27,6 +28,11 @@ app = typer.Typer(
 )
 EXIT_INTERRUPTED = 130
 
+app.command()(cli_inspect.spaces)
+app.command("check-space")(cli_inspect.check_space_command)
+app.command()(cli_inspect.recipes)
+app.command()(cli_inspect.doctor)
+
 
 @app.callback(invoke_without_command=True)
 def root(
@@ -36,42 +42,6 @@ def root(
     if version:
         typer.echo(__version__)
         raise typer.Exit
-
-
-@app.command()
-def spaces(
-    name: Annotated[str | None, typer.Argument(help="One space in detail.")] = None,
-    json_: o.Json = False,
-) -> None:
-    """List the spaces, or show one: size, decisions, measures, an example."""
-    from wsx.studies.describe import describe_space, list_spaces
-
-    if name is None:
-        rows = list_spaces()
-        if json_:
-            return print_json(rows)
-        table = Table("space", "encodings", "decisions", "what")
-        for row in rows:
-            table.add_row(
-                row["name"], f"{row['n_archs']:,}", str(row["n_decisions"]), row["summary"]
-            )
-        return stdout.print(table)
-    facts = describe_space(name)
-    return print_json(facts) if json_ else print_rows(name, facts)
-
-
-@app.command()
-def recipes(json_: o.Json = False) -> None:
-    """List the training recipes with all their values."""
-    from wsx.training.recipes import RECIPES
-
-    values = {name: recipe.as_dict() for name, recipe in RECIPES.items()}
-    if json_:
-        return print_json(values)
-    table = Table("value", *values)
-    for field in next(iter(values.values())):
-        table.add_row(field, *(str(recipe[field]) for recipe in values.values()))
-    return stdout.print(table)
 
 
 @app.command()
@@ -94,10 +64,11 @@ def train(
     json_: o.Json = False,
 ) -> None:
     """Train a supernet, with checkpoints and a log; a repeated command goes on where it stopped."""
+    from wsx.spaces import load_space
     from wsx.training import RECIPES, DataSpec, RunConfig, train_supernet
 
     config = RunConfig(
-        space,
+        load_space(space).name,
         RECIPES[recipe].override(o.parse_settings(set_)),
         DataSpec(data, data_seed, n_train, n_valid, n_test, image_size),
         seed,
@@ -139,12 +110,13 @@ def train_standalone_command(
     quiet: o.Quiet = False,
 ) -> None:
     """Make truth: train archs alone, each from scratch; a repeated command does what is missing."""
+    from wsx.spaces import load_space
     from wsx.spaces.files import ArchChoice
     from wsx.studies.truth import make_truth
     from wsx.training import RECIPES, DataSpec, RunConfig
 
     config = RunConfig(
-        space,
+        load_space(space).name,
         RECIPES[recipe].override(o.parse_settings(set_)),
         DataSpec(data, data_seed, n_train, n_valid, n_test, image_size),
         0,
@@ -189,16 +161,20 @@ def export_subnets_command(
     exporter: o.Exporter = "wsx",
     verify: o.Verify = "4",
     data: o.DataNow = None,
+    space: o.OwnSpace = None,
     quiet: o.Quiet = False,
     json_: o.Json = False,
 ) -> None:
     """Export subnets as ONNX files that share one weight file, and verify a sample."""
+    from wsx.spaces import load_space
     from wsx.spaces.files import ArchChoice
     from wsx.studies.evaluate_run import RunSubnets, export_run
     from wsx.training import open_run
 
     if verify != "all" and not verify.isdecimal():
         raise OptionError(f"--verify {verify!r} must be all or a number")
+    if space is not None:
+        load_space(space)
     with progress_bar(is_quiet=quiet) as start:
         update, verified = start("export"), start("verify")
         result = export_run(
@@ -236,15 +212,19 @@ def evaluate(
     workers: o.Workers = None,
     batch_size: o.BatchSize = None,
     data: o.DataNow = None,
+    space: o.OwnSpace = None,
     quiet: o.Quiet = False,
     json_: o.Json = False,
 ) -> None:
     """Score a population into a score file; what the file holds already is skipped."""
     from wsx.exporters.folder import is_folder
+    from wsx.spaces import load_space
     from wsx.spaces.files import ArchChoice
     from wsx.studies.images import ImageChoice
     from wsx.studies.scoring import Listener, ScoringOptions
 
+    if space is not None:
+        load_space(space)
     choice = ArchChoice(n, seed, measure, archs, all_)
     options = ScoringOptions(batch_size, workers)
     with progress_bar(is_quiet=quiet) as start:
@@ -345,20 +325,6 @@ def export_scores(
         table = store.read(campaign)
     writers[out.suffix](table, out)
     print_rows("table", {"path": out, "rows": len(table)})
-
-
-@app.command()
-def doctor(json_: o.Json = False) -> None:
-    """Say what is installed, what works, and how to repair what does not."""
-    from wsx.studies.doctor import diagnose
-
-    diagnosis = diagnose()
-    if json_:
-        print_json(diagnosis.as_dict())
-    else:
-        print_rows("installation", diagnosis.facts)
-    if diagnosis.problems:
-        raise WsxError("; ".join(diagnosis.problems))
 
 
 @app.command()

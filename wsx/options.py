@@ -7,7 +7,13 @@ import typer
 
 from wsx.errors import OptionError
 
-Space = Annotated[str, typer.Option("--space", help="Space, see `wsx spaces`.")]
+Space = Annotated[
+    str, typer.Option("--space", help="Space, see `wsx spaces`, or FILE.py:NAME of your own.")
+]
+OwnSpace = Annotated[
+    str | None,
+    typer.Option("--space", help="FILE.py:NAME, where the run's space is code of your own."),
+]
 Data = Annotated[
     str, typer.Option("--data", help="digits, NAME=PATH, or a name on the Hugging Face hub.")
 ]
@@ -25,6 +31,12 @@ Bn = Annotated[str, typer.Option("--bn", help="batch, running, or calibrated:STE
 Checkpoint = Annotated[str, typer.Option("--checkpoint", help="Name of a checkpoint, or last.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="Override a value, KEY=VALUE; repeatable.")
+]
+SetSupernet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Option of the supernet, KEY=VALUE; choose few channels, small images."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]

@@ -2,9 +2,11 @@
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
-from wsx.errors import DuplicateNameError, UnknownNameError
+from wsx.errors import DuplicateNameError, OptionError, UnknownNameError
 
 T = TypeVar("T")
 
@@ -23,13 +25,21 @@ def unknown_name(kind: str, name: str, known: list[str]) -> UnknownNameError:
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """A read-only mapping from names to objects, filled by ``register``.
+    """A read-only mapping from names to objects, filled by ``register`` and by installed packages.
 
     A miss suggests the nearest names; a second object under a taken name is an error.
+
+    Args:
+        kind: What the names name, such as ``space``.
+        group: Entry point group in which other packages offer entries; these are imported when first asked
+            for, and never take a name that is registered.
+        base: What an offered entry must be an instance of.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *, group: str | None = None, base: type = object) -> None:
         self.kind = kind
+        self._group = group
+        self._base = base
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -49,17 +59,43 @@ class Registry(Mapping[str, T], Generic[T]):
 
         return add
 
+    @cached_property
+    def _offers(self) -> dict[str, EntryPoint]:
+        found = entry_points(group=self._group) if self._group else ()
+        return {point.name: point for point in found}
+
+    def _load(self, name: str) -> None:
+        point = self._offers[name]
+        try:
+            entry = point.load()
+        except Exception as error:
+            # Somebody else's module may raise anything.
+            raise OptionError(
+                f"{self.kind} {name!r} is installed as {point.value} and cannot be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if name in self._entries:
+            # The module registered it while it was imported.
+            return
+        if not isinstance(entry, self._base):
+            raise OptionError(
+                f"{self.kind} {name!r} is installed as {point.value}, which is no {self._base.__name__}"
+            )
+        self._entries[name] = entry  # type: ignore[assignment]  # `base` says what T is
+
     def __getitem__(self, name: str) -> T:
+        if name not in self._entries and name in self._offers:
+            self._load(name)
         try:
             return self._entries[name]
         except KeyError:
-            raise unknown_name(self.kind, name, sorted(self._entries)) from None
+            raise unknown_name(self.kind, name, sorted(self)) from None
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or name in self._offers
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter([*self._entries, *(n for n in self._offers if n not in self._entries)])
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len({*self._entries, *self._offers})

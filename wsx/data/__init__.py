@@ -1,6 +1,15 @@
-"""Labelled images in memory, in three splits that never overlap."""
+"""Labelled images, and text, in memory, in three splits."""
 
 from wsx.data.images import Dataset, ImageSet
 from wsx.data.load import LOADERS, load_data
+from wsx.data.text import TextDataset, TextSet, load_text
 
-__all__ = ["LOADERS", "Dataset", "ImageSet", "load_data"]
+__all__ = [
+    "LOADERS",
+    "Dataset",
+    "ImageSet",
+    "TextDataset",
+    "TextSet",
+    "load_data",
+    "load_text",
+]

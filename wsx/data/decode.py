@@ -43,7 +43,9 @@ def decode_images(
         DataError: An image that cannot be decoded, has 16 bits or floats per channel, or more than
             MAX_PIXELS pixels; its place is named.
     """
-    blocks = [slice(start, start + _BLOCK) for start in range(0, len(images), _BLOCK)]
+    # A batch of photographs is spread over all threads, a whole dataset in blocks that end together.
+    size = min(_BLOCK, -(-len(images) // _N_THREADS))
+    blocks = [slice(start, start + size) for start in range(0, len(images), size)] if size else []
 
     def decode_block(block: slice) -> list[Pixels]:
         pairs = zip(images[block], places[block], strict=True)

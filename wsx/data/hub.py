@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from wsx.data.source import SPLIT_WORDS, Source, by_split
 from wsx.data.tables import Shard, table_source
@@ -26,13 +27,13 @@ def hub_source(name: str, *, image_column: str | None, label_column: str | None)
 
     path, _, config = name.partition(":")
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             loaded = datasets.load_dataset(path, config or None)
-            # Images that lie beside the table come into it; here they are only bytes.
+            tables = {split: loaded[split].data.table for split in loaded if split in SPLIT_WORDS}
+            # Images that lie beside the table come into it; one that holds them all stays on disk.
             tables = {
-                split: embed_table_storage(loaded[split].data.table)
-                for split in loaded
-                if split in SPLIT_WORDS
+                split: table if _holds_images(table) else embed_table_storage(table)
+                for split, table in tables.items()
             }
     except Exception as error:
         # The library lets errors of its many back ends through as they come.
@@ -47,12 +48,21 @@ def hub_source(name: str, *, image_column: str | None, label_column: str | None)
     )
 
 
+def _holds_images(table: pa.Table) -> bool:
+    images = [column for column in table.columns if pa.types.is_struct(column.type)]
+    return not any(
+        column.type.get_field_index("bytes") >= 0 and pc.struct_field(column, "bytes").null_count
+        for column in images
+    )
+
+
 def _shard(place: str, table: pa.Table) -> Shard:
     return Shard(place, table.schema, table.select)
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
+    """Silence the progress bars of Hugging Face `datasets` inside the block."""
     import datasets
 
     was_enabled = datasets.is_progress_bar_enabled()

@@ -2,31 +2,40 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsx.data.photos import LazyPixels
 from wsx.data.sampling import stratified
 from wsx.errors import DataError, OptionError, ShapeError
+
+# Images hashed at once: what stays on disk is decoded block by block.
+_BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """One split of a dataset, in memory; its arrays must not be written to.
+    """One split of a dataset; its arrays must not be written to.
 
     Attributes:
         dataset: Name of the dataset.
         split: What the images are for: ``train``, ``valid`` or ``test``.
-        pixels: uint8, shape (image, channel, height, width).
+        pixels: uint8, shape (image, channel, height, width); in memory, or decoded when indexed.
         labels: int64, shape (image,), from 0 to n_classes - 1.
         ids: int64, shape (image,), row numbers in the source split; none twice.
         source: The source split that the ids count in: ``train``, ``valid``, ``test`` or ``all``.
         class_names: One name per class.
         mean: Mean of each channel over the training split, in [0, 1].
         std: Standard deviation of each channel over the training split, in (0, 1].
+        read_photos: Decodes images by their ids, whole and each in its own size, to uint8 (height, width)
+            or (height, width, 3); None where there is nothing but the pixels. A copy in another
+            process has none.
 
     Raises:
         ShapeError: The arrays do not fit together.
@@ -36,13 +45,14 @@ class ImageSet:
 
     dataset: str
     split: str
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | LazyPixels
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
     source: str
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    read_photos: Callable[[NDArray[np.int64]], Sequence[NDArray[np.uint8]]] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or self.pixels.dtype != np.uint8:
@@ -69,6 +79,9 @@ class ImageSet:
         if not all(value > 0 for value in self.std):
             raise DataError(f"std {self.std} of {self.dataset!r}: a constant channel says nothing")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "read_photos": None}
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -92,8 +105,10 @@ class ImageSet:
         """SHA-256 over dataset, source, ids, labels and pixels, in hexadecimal."""
         header = json.dumps([self.dataset, self.source, list(self.pixels.shape)])
         state = hashlib.sha256(header.encode())
-        for array in (self.ids.astype("<i8"), self.labels.astype("<i8"), self.pixels):
+        for array in (self.ids.astype("<i8"), self.labels.astype("<i8")):
             state.update(np.ascontiguousarray(array).data)
+        for start in range(0, len(self), _BLOCK):
+            state.update(np.ascontiguousarray(self.pixels[start : start + _BLOCK]).data)
         return state.hexdigest()
 
     def take(self, n: int, *, seed: int | None = None) -> "ImageSet":
@@ -115,9 +130,9 @@ class ImageSet:
             if seed is None
             else stratified(self.labels, n, np.random.default_rng(seed))
         )
-        return replace(
-            self, pixels=self.pixels[chosen], labels=self.labels[chosen], ids=self.ids[chosen]
-        )
+        pixels = self.pixels
+        taken = pixels.take(chosen) if isinstance(pixels, LazyPixels) else pixels[chosen]
+        return replace(self, pixels=taken, labels=self.labels[chosen], ids=self.ids[chosen])
 
     def floats(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Return images start to stop, normalised: (pixel / 255 - mean) / std, per channel.
@@ -169,8 +184,13 @@ class Dataset:
 
     def _refuse_copies(self) -> None:
         # Single images that a source holds twice are its own affair; a split that is wholly part
-        # of another is a file that was copied or named wrongly.
-        contents = {one.split: _content_hashes(one) for one in (self.train, self.valid, self.test)}
+        # of another is a file that was copied or named wrongly. Splits that stay on disk are not decoded
+        # for this.
+        contents = {
+            one.split: _content_hashes(one.pixels)
+            for one in (self.train, self.valid, self.test)
+            if not isinstance(one.pixels, LazyPixels)
+        }
         for one, other in combinations(contents, 2):
             smaller, larger = sorted((one, other), key=lambda split: len(contents[split]))
             if contents[smaller] <= contents[larger]:
@@ -180,5 +200,5 @@ class Dataset:
                 )
 
 
-def _content_hashes(images: ImageSet) -> set[bytes]:
-    return {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images.pixels}
+def _content_hashes(pixels: NDArray[np.uint8]) -> set[bytes]:
+    return {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels}

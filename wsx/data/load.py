@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsx.data.decode import stack_images
 from wsx.data.digits import digits
 from wsx.data.folders import folder_source
 from wsx.data.hub import hub_source
 from wsx.data.images import Dataset, ImageSet
+from wsx.data.photos import LazyPixels, read_pixels
 from wsx.data.sampling import stratified
 from wsx.data.source import Source, SourceSplit
 from wsx.data.tables import SUFFIXES, open_shard, split_files, table_source
@@ -23,6 +23,8 @@ LOADERS.register("digits")(digits)
 
 # One stream per purpose, so that asking for fewer training images moves no validation image.
 _ORDER, _TEST, _VALID, _TRAIN = range(4)
+# Of images that stay on disk: enough for a mean and a deviation to three digits.
+_N_MEASURED = 2048
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Rows = tuple[SourceSplit, NDArray[np.int64]]
@@ -46,6 +48,9 @@ def load_data(
     test split is the source's validation split if there is one, as is usual with ImageNet;
     otherwise it is cut from the training images by a fixed seed, so no seed ever trains on it.
 
+    A split of more than 2 GiB of pixels at the size asked for stays on disk, and its images are decoded
+    whenever they are read. Folders, Arrow files and the hub serve that well; large parquet files do not.
+
     Args:
         spec: A name in LOADERS (``digits``); ``NAME=PATH`` for a folder of parquet or Arrow
             tables named by split, one such table, or an image folder; or ``OWNER/NAME[:CONFIG]``
@@ -62,7 +67,8 @@ def load_data(
         label_column: The table column with the labels, likewise.
 
     Returns:
-        The three splits. Means and standard deviations are those of the train split returned.
+        The three splits. Means and standard deviations are those of the train split returned, or of its
+        first 2,048 images where it stays on disk.
 
     Raises:
         UnknownNameError: No dataset or column of that name.
@@ -80,7 +86,7 @@ def load_data(
         raise OptionError(f"image_size is {image_size}; both lengths must be at least 1")
     name, source = _open(spec, image_column, label_column)
     rows = _plan(source, spec, seed, {"train": n_train, "valid": n_valid, "test": n_test})
-    pixels = {split: _read(*rows[split], image_size) for split in rows}
+    pixels = {split: read_pixels(*rows[split], image_size) for split in rows}
     _match_shapes(pixels, rows)
     mean, std = _statistics(pixels["train"])
     sets = {
@@ -94,6 +100,7 @@ def load_data(
             class_names=source.class_names,
             mean=mean,
             std=std,
+            read_photos=part.read_photos if split == "train" else None,
         )
         for split, (part, ids) in rows.items()
     }
@@ -195,13 +202,9 @@ def _shuffle(split: SourceSplit, ids: NDArray[np.int64]) -> NDArray[np.int64]:
     return ids[np.argsort(rank[ids])]
 
 
-def _read(
-    split: SourceSplit, ids: NDArray[np.int64], image_size: tuple[int, int] | None
-) -> NDArray[np.uint8]:
-    return stack_images(split.read(ids, image_size), [split.place(row) for row in ids.tolist()])
-
-
-def _match_shapes(pixels: dict[str, NDArray[np.uint8]], rows: Mapping[str, Rows]) -> None:
+def _match_shapes(
+    pixels: dict[str, NDArray[np.uint8] | LazyPixels], rows: Mapping[str, Rows]
+) -> None:
     n_channels = max(images.shape[1] for images in pixels.values())
     height_width = pixels["train"].shape[2:]
     for split, images in pixels.items():
@@ -212,10 +215,14 @@ def _match_shapes(pixels: dict[str, NDArray[np.uint8]], rows: Mapping[str, Rows]
                 f"{images.shape[2]}x{images.shape[3]}; choose one with image_size"
             )
         if images.shape[1] != n_channels:
-            pixels[split] = np.repeat(images, n_channels, axis=1)
+            pixels[split] = np.repeat(images[:], n_channels, axis=1)
 
 
-def _statistics(pixels: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(
+    pixels: NDArray[np.uint8] | LazyPixels,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if isinstance(pixels, LazyPixels):
+        pixels = pixels[:_N_MEASURED]
     values = np.arange(256) / 255
     mean: list[float] = []
     std: list[float] = []

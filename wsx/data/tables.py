@@ -17,6 +17,8 @@ from wsx.data.source import SPLIT_WORDS, Source, SourceSplit, by_split, check_la
 from wsx.errors import DataError
 
 SUFFIXES = (".parquet", ".arrow")
+# Encoded images of parquet files that are kept for the next reading, per split.
+_KEPT_BYTES = 1 << 29
 _FILE_NAME = re.compile(r"(?P<word>\w+)(-\d+-of-(?P<total>\d+))?\.(parquet|arrow)")
 
 
@@ -134,16 +136,26 @@ def _split(name: str, shards: Sequence[Shard], columns: Columns) -> SourceSplit:
         shard, local = locate(row)
         return f"{shard.place} row {local}"
 
+    kept: dict[int, pa.ChunkedArray] = {}
+
+    def images_of(shard: Shard, start: int) -> pa.ChunkedArray:
+        if start in kept:
+            return kept[start]
+        values = shard.read([columns.image]).column(0)
+        if sum(other.nbytes for other in kept.values()) + values.nbytes <= _KEPT_BYTES:
+            kept[start] = values
+        return values
+
     def read(
         rows: NDArray[np.int64], image_size: tuple[int, int] | None
     ) -> list[NDArray[np.uint8]]:
-        # Shard by shard, so that the encoded images of one shard at most are in memory.
+        # Shard by shard, so that beside those kept the encoded images of one shard are in memory.
         images: dict[int, NDArray[np.uint8]] = {}
-        starts = np.concatenate([[0], stops[:-1]])
+        starts = [0, *stops[:-1].tolist()]
         for shard, start, stop in zip(shards, starts, stops, strict=True):
             here = rows[(rows >= start) & (rows < stop)].tolist()
             if here:
-                encoded = _encoded(shard, columns.image, [row - start for row in here])
+                encoded = _encoded(shard, images_of(shard, start), [row - start for row in here])
                 decoded = decode_images(encoded, [place(row) for row in here], image_size)
                 images.update(zip(here, decoded, strict=True))
         return [images[row] for row in rows.tolist()]
@@ -163,8 +175,7 @@ def _labels(shard: Shard, column: str) -> NDArray[np.int64]:
     return labels
 
 
-def _encoded(shard: Shard, column: str, rows: list[int]) -> list[bytes]:
-    values = shard.read([column]).column(0)
+def _encoded(shard: Shard, values: pa.ChunkedArray, rows: list[int]) -> list[bytes]:
     if pa.types.is_struct(values.type):
         values = pc.struct_field(values, "bytes")
     # Row by row: `take` joins the chunks first, which overflows beyond 2 GiB of images.

@@ -1,12 +1,13 @@
 """The two ways to score one subnet: ONNX Runtime, and the eager oracle."""
 
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
-from wsx.data import ImageSet
+from wsx.data import ImageSet, TextSet
 from wsx.evaluators.batches import DeviceImages, Tally
 from wsx.evaluators.devices import SessionFactory
 from wsx.evaluators.sources import SubnetSource
+from wsx.evaluators.text import DeviceText
 from wsx.spaces import Arch
 
 
@@ -29,10 +30,12 @@ class OnnxEngine:
     Args:
         source: Gives the models.
         factory: Makes the sessions.
-        images: The images, on the factory's device.
+        images: The images or the text, on the factory's device.
     """
 
-    def __init__(self, source: SubnetSource, factory: SessionFactory, images: DeviceImages) -> None:
+    def __init__(
+        self, source: SubnetSource, factory: SessionFactory, images: DeviceImages | DeviceText
+    ) -> None:
         self._source = source
         self._factory = factory
         self._images = images
@@ -58,14 +61,14 @@ class EagerEngine:
     """Scores a supernet's subnets with the eager oracle; one thread at a time.
 
     Args:
-        oracle: An ``EagerOracle``.
-        images: The images.
-        batch_size: Images per batch.
+        oracle: An ``EagerOracle``, or a ``TextOracle``.
+        images: The images, or the text.
+        batch_size: Images per batch, or streams.
     """
 
     provider = "torch-eager"
 
-    def __init__(self, oracle: "Oracle", images: ImageSet, batch_size: int) -> None:
+    def __init__(self, oracle: "Oracle", images: ImageSet | TextSet, batch_size: int) -> None:
         self._oracle = oracle
         self._images = images
         self._batch_size = batch_size
@@ -81,5 +84,5 @@ class EagerEngine:
 class Oracle(Protocol):
     """What the eager engine needs; kept apart so that this module loads without torch."""
 
-    def score(self, images: ImageSet, arch: Arch, *, batch_size: int) -> tuple[Tally, float, float]:
+    def score(self, images: Any, arch: Arch, *, batch_size: int) -> tuple[Tally, float, float]:
         """Return a tally, and the seconds taken to calibrate and to run."""

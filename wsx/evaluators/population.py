@@ -5,20 +5,23 @@ ONNX Runtime releases the interpreter's lock while it creates and runs sessions,
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 
+from wsx.errors import WsxError
 from wsx.evaluators.engines import Engine
 from wsx.evaluators.plan import Group, Plan, make_plan
-from wsx.spaces import Arch, Space
+from wsx.spaces import Arch, Cost, Space
 from wsx.store import Campaign, Score
 
 MAX_CHUNK = 16
 """Groups per chunk at most: a crash loses no more than the chunks in flight."""
+
+UNKNOWN_COST = Cost(-1, -1)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def score_population(
     campaign: Campaign,
     engine: Engine,
     space: Space,
-    macro: Mapping[str, int],
+    cost: Callable[[Arch], Cost],
     function_key: Callable[[Arch], str],
     executor: Executor,
     n_workers: int,
@@ -60,7 +63,7 @@ def score_population(
         campaign: Where scores go, durably, as they come.
         engine: Scores one subnet.
         space: Of the archs.
-        macro: The supernet's macro options, for params and multiply-adds.
+        cost: Params and multiply-adds of an arch; where it fails they are unknown.
         function_key: Of an arch.
         executor: Runs chunks of the plan.
         n_workers: How many chunks to keep in flight.
@@ -77,7 +80,7 @@ def score_population(
         function_key=function_key,
         on_arch=on_planned,
     )
-    rows = _Rows(space, macro, len(campaign.image_ids))
+    rows = _Rows(space, cost, len(campaign.image_ids))
     ready = [rows.failed(arch, "", error) for arch, error in plan.failures.items()]
     ready += [rows.copied(arch, score) for arch, score in plan.known]
     campaign.append(ready)
@@ -137,6 +140,7 @@ def _score(engine: Engine, rows: "_Rows", function_key: str, arch: Arch) -> Scor
         # ONNX Runtime's and protobuf's own errors derive from nothing narrower; the row keeps what they said.
         return rows.failed(arch, function_key, f"{type(error).__name__}: {error}")
     is_finite = math.isfinite(tally.loss_sum)
+    cost = rows.cost_of(arch)
     return Score(
         arch=arch,
         text=rows.space.format(arch),
@@ -151,7 +155,8 @@ def _score(engine: Engine, rows: "_Rows", function_key: str, arch: Arch) -> Scor
         seconds_run=seconds["run"],
         status="ok" if is_finite else "not-finite",
         error="" if is_finite else f"the summed loss is {tally.loss_sum}",
-        **rows.cost(arch),
+        params=cost.params,
+        flops=cost.flops,
     )
 
 
@@ -160,15 +165,18 @@ class _Rows:
     """Builds rows that no engine made."""
 
     space: Space
-    macro: Mapping[str, int]
+    cost: Callable[[Arch], Cost]
     n_images: int
 
-    def cost(self, arch: Arch) -> dict[str, int]:
-        cost = self.space.cost(arch, self.macro)
-        return {"params": cost.params, "flops": cost.flops}
+    def cost_of(self, arch: Arch) -> Cost:
+        try:
+            return self.cost(arch)
+        except WsxError:
+            # Measured costs need a subnet that can be recorded; its row says why this one cannot.
+            return UNKNOWN_COST
 
     def copied(self, arch: Arch, score: Score) -> Score:
-        cost = self.space.cost(arch, self.macro)
+        cost = self.cost_of(arch)
         return replace(
             score,
             arch=arch,
@@ -182,6 +190,7 @@ class _Rows:
         )
 
     def failed(self, arch: Arch, function_key: str, error: str) -> Score:
+        cost = self.cost_of(arch)
         return Score(
             arch=arch,
             text=self.space.format(arch),
@@ -196,5 +205,6 @@ class _Rows:
             seconds_run=0.0,
             status="failed",
             error=error,
-            **self.cost(arch),
+            params=cost.params,
+            flops=cost.flops,
         )

@@ -13,10 +13,11 @@ import onnx
 from wsx.evaluators.calibration import Calibrator
 from wsx.evaluators.devices import Device, SessionFactory
 from wsx.exporters.batchnorm import BatchNormMode
+from wsx.exporters.cost import subnet_cost
 from wsx.exporters.emit import attach_scoring_head, emit_subnet
 from wsx.exporters.folder import ExportFolder
 from wsx.exporters.weights import WeightFile
-from wsx.spaces import Arch, Space
+from wsx.spaces import Arch, Cost, Space
 
 if TYPE_CHECKING:
     # Loads torch, which folders of exported subnets do without.
@@ -69,6 +70,9 @@ class SubnetSource(Protocol):
     def function_key(self, arch: Arch) -> str:
         """Return the function key of an arch; raises ExportError where it cannot be exported."""
 
+    def cost(self, arch: Arch) -> Cost:
+        """Return params and multiply-adds of an arch; raises WsxError where they cannot be measured."""
+
     def prepare(self, arch: Arch) -> Prepared:
         """Return the scoring model of an arch; raises WsxError where there is none."""
 
@@ -102,6 +106,10 @@ class SupernetSource:
     def function_key(self, arch: Arch) -> str:
         """Return the digest of the subnet's graph."""
         return self._recorder.record(arch).function_key
+
+    def cost(self, arch: Arch) -> Cost:
+        """Return what the space says, or what is measured on the recorded subnet."""
+        return subnet_cost(self._recorder, arch)
 
     def prepare(self, arch: Arch) -> Prepared:
         """Record, calibrate and emit one subnet."""
@@ -140,6 +148,11 @@ class FolderSource:
     def function_key(self, arch: Arch) -> str:
         """Return the function key that was stored at export."""
         return self._folder.row(arch).function_key
+
+    def cost(self, arch: Arch) -> Cost:
+        """Return what the space says, or what was measured at export."""
+        row = self._folder.row(arch)
+        return self.space.cost(arch, self.macro) or Cost(row.params, row.flops)
 
     def prepare(self, arch: Arch) -> Prepared:
         """Read one model and add the scoring head."""

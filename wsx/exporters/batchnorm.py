@@ -1,19 +1,19 @@
-"""BatchNorm modes, as rewrites of a recorded graph.
+"""BatchNorm modes: what a recorded BatchNorm layer becomes.
 
 ``running`` uses the supernet's tracked averages, ``batch`` the statistics of each evaluation batch, and
 ``calibrated:STEPSxBATCH`` those of training images, measured subnet by subnet and then held constant.
-Rewritten graphs are hash-consed anew: what told two nodes apart may be gone with the running averages.
+Only ``running`` names the running averages: in the other modes layers that differ in nothing else are one node.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from wsx.errors import ExportError, OptionError
-from wsx.exporters.graph import Graph, GraphBuilder, Node
+from wsx.errors import OptionError
+from wsx.exporters.graph import Graph, Node
 
-KINDS = ("batch", "calibrated", "running")
+KINDS = ("batch", "calibrated", "running", "none")
 DEFAULT_MODE = "calibrated:4x256"
 
 _PATTERN = re.compile(r"calibrated:([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
@@ -41,9 +41,9 @@ class BatchNormMode:
         """Return the mode of a text.
 
         Raises:
-            OptionError: The text is none of the three forms.
+            OptionError: The text is none of the four forms. ``none`` is that of subnets without BatchNorm.
         """
-        if text in ("batch", "running"):
+        if text in ("batch", "running", "none"):
             return cls(text)
         match = _PATTERN.fullmatch(text)
         if match is None:
@@ -59,42 +59,14 @@ class BatchNormMode:
         return self.kind
 
     @property
+    def operator(self) -> str:
+        """Name of the operator that BatchNorm layers are recorded as."""
+        return "batch_norm" if self.kind == "running" else f"batch_norm_{self.kind}"
+
+    @property
     def n_images(self) -> int:
         """Calibration images in all."""
         return self.n_steps * self.batch_size
-
-
-def with_batch_norm(graph: Graph, mode: BatchNormMode) -> Graph:
-    """Return the graph with its BatchNorm nodes in a mode.
-
-    In the calibrated form statistics are left open; they are filled in at emission.
-
-    Raises:
-        ExportError: ``running`` is asked of a supernet that tracks no statistics.
-    """
-    builder = GraphBuilder()
-    positions: list[int] = []
-    for node in graph.nodes:
-        positions.append(_add(builder, node, [positions[i] for i in node.inputs], mode))
-    return builder.graph(positions[-1])
-
-
-def _add(builder: GraphBuilder, node: Node, inputs: list[int], mode: BatchNormMode) -> int:
-    if node.op == "batch_norm":
-        if mode.kind != "running":
-            node = replace(node, op=f"batch_norm_{mode.kind}", weights=node.weights[:2])
-        elif None in node.weights[2:]:
-            raise ExportError(
-                "BatchNorm mode 'running' needs tracked statistics, and this supernet was built with "
-                f"tracks_statistics=False; use batch or {DEFAULT_MODE}"
-            )
-    return builder.add(
-        node.op,
-        inputs,
-        shape=node.shape,
-        weights=node.weights,
-        attributes=dict(node.attributes),
-    )
 
 
 def calibrated_nodes(graph: Graph) -> list[Node]:

@@ -25,10 +25,16 @@ class Emission:
 
     def __init__(self, weights: WeightFile, *, has_fused_norm: bool) -> None:
         self.has_fused_norm = has_fused_norm
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, TensorProto] = {}
+        self.model = onnx.ModelProto()
+        self.graph = self.model.graph
+        self._initializers: set[str] = set()
         self._weights = weights
         self._n_values = 0
+
+    @property
+    def n_nodes(self) -> int:
+        """How many nodes there are so far."""
+        return len(self.graph.node)
 
     def op(self, kind: str, inputs: list[str], **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
@@ -38,17 +44,23 @@ class Emission:
         """Add a node and return the names of its outputs."""
         outputs = [f"v{self._n_values + i}" for i in range(n_outputs)]
         self._n_values += n_outputs
-        node = onnx.NodeProto(op_type=kind, input=inputs, output=outputs)
-        node.attribute.extend([_attribute(k, v) for k, v in attributes.items()])
-        self.nodes.append(node)
+        self.named(kind, inputs, outputs, **attributes)
         return outputs
+
+    def named(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
+        """Add a node whose outputs have given names."""
+        node = self.graph.node.add()
+        node.CopyFrom(_node(kind, tuple(attributes.items())))
+        node.input.extend(inputs)
+        node.output.extend(outputs)
 
     def weight(self, name: str) -> str:
         """Return the name of an initializer that refers to a weight of the shared file."""
         # A parameter of the module itself, say `v0` or `logits`, must not meet a value of that name.
         initializer = name if "." in name else f"self.{name}"
-        if initializer not in self.initializers:
-            self.initializers[initializer] = _reference(initializer, self._weights[name])
+        if initializer not in self._initializers:
+            self._initializers.add(initializer)
+            self.graph.initializer.append(_reference(initializer, self._weights[name]))
         return initializer
 
     def weight_shape(self, name: str) -> tuple[int, ...]:
@@ -60,8 +72,9 @@ class Emission:
         array = np.ascontiguousarray(array)
         digest = hashlib.blake2b(array.tobytes(), digest_size=8).hexdigest()
         name = f"const.{array.dtype}.{'x'.join(map(str, array.shape))}.{digest}"
-        if name not in self.initializers:
-            self.initializers[name] = numpy_helper.from_array(array, name)
+        if name not in self._initializers:
+            self._initializers.add(name)
+            self.graph.initializer.append(numpy_helper.from_array(array, name))
         return name
 
     def integers(self, *values: int) -> str:
@@ -76,8 +89,9 @@ class Emission:
 # Subnets repeat the same attributes and weights over and over; protobuf copies what it is given, so one
 # object can serve all of them.
 @lru_cache(maxsize=4096)
-def _attribute(name: str, value: Any) -> onnx.AttributeProto:
-    return helper.make_attribute(name, value)
+def _node(kind: str, attributes: tuple[tuple[str, Any], ...]) -> onnx.NodeProto:
+    made = [helper.make_attribute(name, value) for name, value in attributes]
+    return onnx.NodeProto(op_type=kind, attribute=made)
 
 
 @lru_cache(maxsize=65536)

@@ -14,6 +14,7 @@ from wsx.exporters.emission import IR_VERSION, OPSET, Emission
 from wsx.exporters.graph import BATCH, Graph, Shape
 from wsx.exporters.operators import OPERATORS
 from wsx.exporters.operators.norm import normalise, normalise_batch
+from wsx.exporters.text_model import emit_text_subnet, is_text
 from wsx.exporters.weights import WeightFile
 from wsx.version import __version__
 
@@ -43,9 +44,11 @@ def emit_subnet(
     Raises:
         ExportError: A calibrated node has no statistics.
     """
+    if is_text(graph):
+        return emit_text_subnet(graph, weights, metadata or {}, output=LOGITS)
     emission = Emission(weights, has_fused_norm=has_fused_norm)
     names = _emit_nodes(emission, graph, statistics or {})
-    emission.nodes.append(onnx.NodeProto(op_type="Identity", input=[names[-1]], output=[LOGITS]))
+    emission.named("Identity", [names[-1]], [LOGITS])
     return _model(emission, graph, {LOGITS: graph.output.shape}, metadata or {})
 
 
@@ -79,9 +82,7 @@ def emit_calibration(
         names.append(value)
     n_channels = sum(node.shape[1] for node in nodes)
     for output, parts in zip((MEANS, VARIANCES), rows, strict=True):
-        concat = onnx.NodeProto(op_type="Concat", input=parts, output=[output])
-        concat.attribute.append(helper.make_attribute("axis", 0))
-        emission.nodes.append(concat)
+        emission.named("Concat", parts, [output], axis=0)
     return _model(emission, graph, {MEANS: (n_channels,), VARIANCES: (n_channels,)}, {})
 
 
@@ -90,26 +91,30 @@ def attach_scoring_head(model: onnx.ModelProto) -> None:
 
     ``correct`` (int64) and ``loss_sum`` (float32, nats) are of the batch, ``outcomes`` (image,) is uint8:
     1 where the first largest logit is the label's. A label of -1 marks padding, which counts nowhere.
+    Labels and outcomes of text are (stream, time), and its hidden state stays an output.
     """
     graph = model.graph
-    n_classes = graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    del graph.output[:]
+    _, *middle, classes = graph.output[0].type.tensor_type.shape.dim
+    n_classes, axis = classes.dim_value, len(middle) + 1
+    # What follows the logits, such as the hidden state of text, stays.
+    del graph.output[0]
     batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    graph.input.append(helper.make_tensor_value_info(LABELS, TensorProto.INT64, [batch]))
-    one = helper.make_tensor("score.one", TensorProto.INT64, [1], [1])
+    sizes = [batch, *(dim.dim_param for dim in middle)]
+    graph.input.append(helper.make_tensor_value_info(LABELS, TensorProto.INT64, sizes))
+    one = helper.make_tensor("score.one", TensorProto.INT64, [1], [axis])
     zero = helper.make_tensor("score.zero", TensorProto.INT64, [], [0])
     graph.initializer.extend([one, zero])
     graph.node.extend(
         [
-            helper.make_node("ArgMax", [LOGITS], ["score.top"], axis=1, keepdims=0),
+            helper.make_node("ArgMax", [LOGITS], ["score.top"], axis=axis, keepdims=0),
             helper.make_node("Equal", ["score.top", LABELS], ["score.hit"]),
             helper.make_node("Cast", ["score.hit"], [OUTCOMES], to=TensorProto.UINT8),
             helper.make_node("Cast", ["score.hit"], ["score.count"], to=TensorProto.INT64),
             helper.make_node("ReduceSum", ["score.count"], [CORRECT], keepdims=0),
-            helper.make_node("LogSoftmax", [LOGITS], ["score.log"], axis=1),
+            helper.make_node("LogSoftmax", [LOGITS], ["score.log"], axis=axis),
             helper.make_node("Unsqueeze", [LABELS, "score.one"], ["score.column"]),
             helper.make_node(
-                "GatherElements", ["score.log", "score.column"], ["score.own"], axis=1
+                "GatherElements", ["score.log", "score.column"], ["score.own"], axis=axis
             ),
             helper.make_node("Squeeze", ["score.own", "score.one"], ["score.row"]),
             helper.make_node("Less", [LABELS, "score.zero"], ["score.pad"]),
@@ -124,7 +129,7 @@ def attach_scoring_head(model: onnx.ModelProto) -> None:
         [
             helper.make_tensor_value_info(CORRECT, TensorProto.INT64, []),
             helper.make_tensor_value_info(LOSS_SUM, TensorProto.FLOAT, []),
-            helper.make_tensor_value_info(OUTCOMES, TensorProto.UINT8, [batch]),
+            helper.make_tensor_value_info(OUTCOMES, TensorProto.UINT8, sizes),
         ]
     )
     if n_classes < 1:
@@ -151,20 +156,14 @@ def _emit_nodes(emission: Emission, graph: Graph, statistics: Statistics) -> lis
 def _model(
     emission: Emission, graph: Graph, outputs: Mapping[str, Shape], metadata: Mapping[str, str]
 ) -> onnx.ModelProto:
-    proto = helper.make_graph(
-        emission.nodes,
-        "subnet",
-        [_value_info(INPUT, graph.input_shape)],
-        [_value_info(name, shape) for name, shape in outputs.items()],
-        list(emission.initializers.values()),
-    )
-    model = helper.make_model(
-        proto,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="wsx",
-        producer_version=__version__,
-    )
+    emission.graph.name = "subnet"
+    emission.graph.input.append(_value_info(INPUT, graph.input_shape))
+    emission.graph.output.extend([_value_info(name, shape) for name, shape in outputs.items()])
+    model = emission.model
+    model.ir_version = IR_VERSION
+    model.producer_name = "wsx"
+    model.producer_version = __version__
+    model.opset_import.append(helper.make_opsetid("", OPSET))
     helper.set_model_props(model, dict(metadata))
     return model
 

@@ -10,13 +10,15 @@ import onnx
 
 from wsx.errors import ExportError, OptionError, WsxError
 from wsx.exporters.batchnorm import Statistics
+from wsx.exporters.cost import graph_cost
 from wsx.exporters.emit import emit_subnet
 from wsx.exporters.extract import to_module
 from wsx.exporters.folder import ExportFolder, SubnetRow, create_folder
 from wsx.exporters.graph import Graph
 from wsx.exporters.official import export_official
 from wsx.exporters.subnets import SubnetRecorder
-from wsx.spaces import Arch
+from wsx.spaces import Arch, Cost
+from wsx.spaces.loading import space_facts, space_origin
 from wsx.version import __version__
 
 EXPORTERS = ("wsx", "torch")
@@ -70,6 +72,8 @@ def export_subnets(
         raise OptionError(f"exporter {exporter!r} is none of: {', '.join(EXPORTERS)}")
     manifest = {
         "space": recorder.space.name,
+        # A product space needs no code to be read again; others say where theirs was.
+        **(space_facts(recorder.space) or space_origin(recorder.space)),
         "supernet": recorder.macro,
         "bn": str(recorder.mode),
         "exporter": exporter,
@@ -84,11 +88,11 @@ def export_subnets(
     for n_done, arch in enumerate(missing, len(wanted) - len(missing) + 1):
         text = recorder.space.format(arch)
         try:
-            model, function_key = _export(recorder, arch, calibrate, exporter, manifest)
+            model, function_key, cost = _export(recorder, arch, calibrate, exporter, manifest)
         except WsxError as error:
             failures[text] = str(error)
             continue
-        row = folder.add(arch, model.SerializeToString(), function_key)
+        row = folder.add(arch, model.SerializeToString(), function_key, cost)
         if on_subnet is not None:
             on_subnet(row, n_done, len(wanted))
     return ExportReport(
@@ -106,7 +110,7 @@ def _export(
     calibrate: Callable[[Graph], Statistics] | None,
     exporter: str,
     manifest: Mapping[str, Any],
-) -> tuple[onnx.ModelProto, str]:
+) -> tuple[onnx.ModelProto, str, Cost]:
     graph = recorder.record(arch)
     if recorder.mode.kind == "calibrated" and calibrate is None:
         raise ExportError(f"BatchNorm mode {recorder.mode} needs images to calibrate on")
@@ -124,4 +128,4 @@ def _export(
     else:
         module = to_module(graph, recorder.weights, statistics)
         model = export_official(module, graph.input_shape[1:], metadata=metadata)
-    return model, graph.function_key
+    return model, graph.function_key, graph_cost(graph, recorder.weights)

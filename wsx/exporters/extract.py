@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from wsx.errors import ExportError
 from wsx.exporters import functions  # noqa: F401  (fills the table of what can be recorded)
 from wsx.exporters.batchnorm import Statistics
 from wsx.exporters.graph import Graph, Node
@@ -35,9 +36,11 @@ def extract(supernet: Supernet, arch: Arch) -> fx.GraphModule:
         ArchError: The arch lies outside the space.
     """
     arch = supernet.space.check(arch)
+    if supernet.reads_text:
+        raise ExportError("subnets that read text are extracted as text_recorder.TextSubnet")
     was_training = {module: module.training for module in supernet.modules()}
     weights = weight_file(supernet)
-    shape = (supernet.options.in_channels,) + (supernet.options.image_size,) * 2
+    shape = supernet.options.input_shape
     try:
         graph = Recorder(supernet.eval(), weights, shape).record(arch)
     finally:

@@ -20,7 +20,8 @@ import numpy as np
 
 from wsx.errors import ArchError, CheckpointError, ExportError
 from wsx.exporters.weights import WEIGHT_FILE, Place, WeightFile
-from wsx.spaces import SPACES, Arch, Space
+from wsx.spaces import Arch, Cost, Space
+from wsx.spaces.loading import described_space
 
 FORMAT_VERSION = 1
 MANIFEST, ROWS = "manifest.json", "subnets.jsonl"
@@ -38,6 +39,8 @@ class SubnetRow:
         n_bytes: Size of the ONNX file.
         derived: Weights that this subnet was the first to need beyond the supernet's own: name to
             (offset, n_bytes, shape, dtype).
+        params: Its parameters, counted on its graph; -1 in folders of older versions.
+        flops: Its multiply-adds for one image, likewise.
     """
 
     file: str
@@ -46,6 +49,8 @@ class SubnetRow:
     function_key: str
     n_bytes: int
     derived: Mapping[str, Any] = field(default_factory=dict)
+    params: int = -1
+    flops: int = -1
 
 
 class ExportFolder:
@@ -65,7 +70,7 @@ class ExportFolder:
         self.facts = facts
         self.weights = weights
         self.rows = rows
-        self.space: Space = SPACES[facts["space"]]
+        self.space: Space = described_space(facts)
         self._n_stored = weights.n_bytes
         self._known = {name for row in rows.values() for name in row.derived}
 
@@ -97,7 +102,7 @@ class ExportFolder:
             raise ExportError(f"{path} is missing or damaged; export the subnet again")
         return path.read_bytes()
 
-    def add(self, arch: Arch, model: bytes, function_key: str) -> SubnetRow:
+    def add(self, arch: Arch, model: bytes, function_key: str, cost: Cost) -> SubnetRow:
         """Write a subnet and its line; a killed export keeps both."""
         file = f"{len(self.rows):06d}.onnx"
         write_durably(self.path / file, model)
@@ -106,7 +111,8 @@ class ExportFolder:
             for name, place in self.weights.places.items()
             if name.startswith("derived.") and name not in self._known
         }
-        row = SubnetRow(file, arch, self.space.format(arch), function_key, len(model), derived)
+        text = self.space.format(arch)
+        row = SubnetRow(file, arch, text, function_key, len(model), derived, **asdict(cost))
         with _writes(self.path):
             self._store_weights()
             with (self.path / ROWS).open("a") as lines:

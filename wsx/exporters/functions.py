@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from wsx.errors import ExportError
+from wsx.exporters.batchnorm import DEFAULT_MODE
 from wsx.exporters.graph import BATCH
 from wsx.exporters.recorder import FUNCTIONS, Recording, Symbol
 
@@ -90,10 +92,18 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Symbol:
-    weights = [weight, bias, running_mean, running_var]
-    return x.trace.add(
-        "batch_norm", [x], weights=weights, epsilon=float(eps), momentum=float(momentum)
-    )
+    mode = x.trace.recorder.mode
+    weights = [weight, bias]
+    if mode is None or mode.kind == "running":
+        weights += [running_mean, running_var]
+    if mode is not None and mode.kind == "running" and None in weights[2:]:
+        raise ExportError(
+            "BatchNorm mode 'running' needs tracked statistics, and this supernet was built with "
+            f"tracks_statistics=False; use batch or {DEFAULT_MODE}"
+        )
+    op = "batch_norm" if mode is None else mode.operator
+    facts = {"epsilon": float(eps), "momentum": float(momentum)}
+    return x.trace.add(op, [x], shape=x.shape, weights=weights, **facts)
 
 
 @records(F.avg_pool2d)

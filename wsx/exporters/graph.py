@@ -7,7 +7,6 @@ them, and the digest of the output names the function under one set of weights: 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 BATCH = -1
@@ -75,6 +74,40 @@ class Graph:
         return [self.nodes[i] for i in node.inputs]
 
 
+@dataclass(slots=True)
+class NodeKind:
+    """A node but for its operands: what recordings repeat over and over.
+
+    Attributes:
+        op: Name of the operator.
+        weights: As in ``Node``.
+        attributes: As in ``Node``.
+        shape: As in ``Node``.
+        identity: What the digest covers besides the operands.
+    """
+
+    op: str
+    weights: tuple[str | None, ...]
+    attributes: Attributes
+    shape: Shape
+    identity: str
+
+
+def node_kind(
+    op: str,
+    *,
+    shape: Shape,
+    weights: Iterable[str | None] = (),
+    attributes: Mapping[str, Any] | None = None,
+) -> NodeKind:
+    """Return the kind of a node."""
+    pairs = tuple(sorted((attributes or {}).items()))
+    names = tuple(weights)
+    # The input's shape is part of what it is; all other shapes follow from operands and weights.
+    own_shape = shape if op == "input" else None
+    return NodeKind(op, names, pairs, shape, repr((op, pairs, names, own_shape)))
+
+
 @dataclass
 class GraphBuilder:
     """Collects nodes; asking twice for the same node gives the same position."""
@@ -82,30 +115,19 @@ class GraphBuilder:
     nodes: list[Node] = field(default_factory=list)
     _positions: dict[str, int] = field(default_factory=dict)
 
-    def add(
-        self,
-        op: str,
-        inputs: Iterable[int] = (),
-        *,
-        shape: Shape,
-        weights: Iterable[str | None] = (),
-        attributes: Mapping[str, Any] | None = None,
-    ) -> int:
+    def add(self, kind: NodeKind, inputs: Iterable[int] = ()) -> int:
         """Return the position of a node, added if there is none like it."""
+        nodes = self.nodes
         operands = tuple(inputs)
-        if op in COMMUTATIVE:
-            operands = tuple(sorted(operands, key=lambda i: self.nodes[i].digest))
-        pairs = tuple(sorted((attributes or {}).items()))
-        names = tuple(weights)
-        # The input's shape is part of what it is; all other shapes follow from operands and weights.
-        own_shape = shape if op == "input" else None
-        identity = _identity(op, pairs, names, own_shape)
-        identity += "".join([self.nodes[i].digest for i in operands])
+        if kind.op in COMMUTATIVE:
+            operands = tuple(sorted(operands, key=lambda i: nodes[i].digest))
+        identity = kind.identity + "".join([nodes[i].digest for i in operands])
         digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-        if digest not in self._positions:
-            self._positions[digest] = len(self.nodes)
-            self.nodes.append(Node(op, operands, names, pairs, shape, digest))
-        return self._positions[digest]
+        position = self._positions.get(digest)
+        if position is None:
+            position = self._positions[digest] = len(nodes)
+            nodes.append(Node(kind.op, operands, kind.weights, kind.attributes, kind.shape, digest))
+        return position
 
     def graph(self, output: int) -> Graph:
         """Return the graph of an output: the input, and the nodes that the output depends on."""
@@ -118,13 +140,6 @@ class GraphBuilder:
             return Graph(tuple(self.nodes))
         place = {position: i for i, position in enumerate(kept)}
         return Graph(tuple(_moved(self.nodes[position], place) for position in kept))
-
-
-@lru_cache(maxsize=65536)
-def _identity(
-    op: str, attributes: Attributes, weights: tuple[str | None, ...], shape: Shape | None
-) -> str:
-    return repr((op, attributes, weights, shape))
 
 
 def _moved(node: Node, place: Mapping[int, int]) -> Node:

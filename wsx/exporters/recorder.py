@@ -6,7 +6,7 @@ on the arch just runs. Nothing is patched, so threads record at once.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -15,11 +15,13 @@ import torch
 from torch import nn
 
 from wsx.errors import ExportError, WsxError
-from wsx.exporters.graph import BATCH, Graph, GraphBuilder, Shape
+from wsx.exporters.batchnorm import BatchNormMode
+from wsx.exporters.graph import BATCH, Graph, GraphBuilder, NodeKind, Shape, node_kind
 from wsx.exporters.operators import OPERATORS
 from wsx.exporters.weights import WeightFile
 
 Recording = Callable[..., "Symbol"]
+_PLAIN = frozenset({int, float, bool, str, type(None)})
 FUNCTIONS: dict[Any, Recording] = {}
 """Torch functions that can be recorded, and how; filled by ``wsx.exporters.functions``."""
 
@@ -49,16 +51,26 @@ class Recorder:
         model: Called as ``model(x, *arguments)``; in evaluation mode.
         weights: Its weights; derived ones are added.
         input_shape: Shape of one image (channel, height, width).
+        mode: What BatchNorm layers become; None keeps them as layers with whatever averages they have.
     """
 
-    def __init__(self, model: nn.Module, weights: WeightFile, input_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        weights: WeightFile,
+        input_shape: tuple[int, ...],
+        mode: BatchNormMode | None = None,
+    ) -> None:
         if model.training:
             raise ExportError("the supernet is in training mode; call eval() before recording")
         self.weights = weights
+        self.mode = mode
+        self.kinds: dict[Hashable, NodeKind] = {}
         self._model = model
         self._input_shape = input_shape
         named = [*model.named_parameters(), *model.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named if name in weights}
+        self._owners = {t.untyped_storage().data_ptr(): name for name, t in named}
         self._modules = {id(module): name for name, module in model.named_modules()}
 
     def record(self, *arguments: Any) -> Graph:
@@ -67,7 +79,7 @@ class Recorder:
         Raises:
             ExportError: The module does with its input what has no emitter.
         """
-        trace = _Trace(self)
+        trace = Trace(self)
         x = trace.add("input", shape=(BATCH, *self._input_shape))
         # Slices of shared weights run for real; their gradients are nobody's business here.
         try:
@@ -90,8 +102,30 @@ class Recorder:
         """Return the name of a weight: a parameter's own, or one derived from its content."""
         name = self._names.get(id(tensor))
         if name is None:
-            return self.weights.add_derived(_array(tensor))
+            # Slices of two parameters may be equal and stay two: fresh norms would be one layer once extracted.
+            owner = self._owners.get(tensor.untyped_storage().data_ptr(), "")
+            return self.weights.add_derived(_array(tensor), f"{owner}+{tensor.storage_offset()}")
         return name
+
+    def call_key(
+        self, record: Recording, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Hashable:
+        """Return what decides the node that a call adds, operands aside; None if that is not known.
+
+        Weights of the module count as who they are, symbols as their shapes.
+        """
+        key: list[Hashable] = [record, *kwargs]
+        for value in (*args, *kwargs.values()):
+            kind = type(value)
+            if kind is Symbol:
+                key.append(value.shape)
+            elif kind in _PLAIN or (kind is tuple and all(type(v) is int for v in value)):
+                key.append(value)
+            elif id(value) in self._names:
+                key.append(id(value))
+            else:
+                return None
+        return tuple(key)
 
     def module_name(self, frame: FrameType | None) -> str:
         """Return the name of the innermost module whose method is on the stack."""
@@ -103,12 +137,13 @@ class Recorder:
         return type(self._model).__name__
 
 
-class _Trace:
+class Trace:
     """One recording under way."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.builder = GraphBuilder()
+        self._added: list[tuple[NodeKind, list[int]]] = []
 
     def add(
         self,
@@ -129,16 +164,31 @@ class _Trace:
                 self.refuse(f"{op}: {error}")
         if BATCH in shape[1:]:
             self.refuse(f"{op}, which moves the batch axis: its value would have the shape {shape}")
-        position = self.builder.add(
-            op,
-            [symbol.position for symbol in operands],
-            shape=shape,
-            weights=names,
-            attributes=attributes,
-        )
-        return Symbol(self, position, shape)
+        kind = node_kind(op, shape=shape, weights=names, attributes=attributes)
+        positions = [symbol.position for symbol in operands]
+        self._added.append((kind, positions))
+        return self._place(kind, positions)
+
+    def _place(self, kind: NodeKind, operands: list[int]) -> "Symbol":
+        return Symbol(self, self.builder.add(kind, operands), kind.shape)
 
     def call(
+        self, name: str, record: Recording, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> "Symbol":
+        key = self.recorder.call_key(record, args, kwargs)
+        operands = [v.position for v in (*args, *kwargs.values()) if type(v) is Symbol]
+        kind = self.recorder.kinds.get(key)
+        if kind is not None:
+            return self._place(kind, operands)
+        self._added.clear()
+        symbol = self._record(name, record, args, kwargs)
+        # Calls that add one node over their own operands add the same one whenever they come again.
+        is_one_node = type(symbol) is Symbol and [read for _, read in self._added] == [operands]
+        if key is not None and is_one_node:
+            self.recorder.kinds[key] = self._added[0][0]
+        return symbol
+
+    def _record(
         self, name: str, record: Recording, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> "Symbol":
         try:
@@ -156,7 +206,7 @@ class Symbol:
 
     __slots__ = ("position", "shape", "trace")
 
-    def __init__(self, trace: _Trace, position: int, shape: Shape) -> None:
+    def __init__(self, trace: Trace, position: int, shape: Shape) -> None:
         self.trace = trace
         self.position = position
         self.shape = shape

@@ -1,11 +1,14 @@
 """One checkpoint's subnets as graphs: the recorder of a supernet in one BatchNorm mode."""
 
 from wsx.exporters import functions  # noqa: F401  (fills the table of what can be recorded)
-from wsx.exporters.batchnorm import BatchNormMode, with_batch_norm
+from wsx.errors import OptionError
+from wsx.exporters.batchnorm import DEFAULT_MODE, BatchNormMode
 from wsx.exporters.graph import Graph
 from wsx.exporters.recorder import Recorder, weight_file
+from wsx.exporters.text_recorder import TextRecorder
 from wsx.spaces import Arch
 from wsx.supernets import Supernet
+from wsx.supernets.text import TextSupernet
 
 
 class SubnetRecorder:
@@ -14,16 +17,26 @@ class SubnetRecorder:
     Args:
         supernet: In evaluation mode; must not change while the recorder is in use.
         mode: BatchNorm mode of the graphs.
+
+    Raises:
+        OptionError: The mode is ``none``, and the supernet has BatchNorm layers.
     """
 
     def __init__(self, supernet: Supernet, mode: BatchNormMode) -> None:
+        if mode.kind == "none" and any(hasattr(m, "running_mean") for m in supernet.modules()):
+            raise OptionError(
+                "BatchNorm mode 'none' is for subnets without BatchNorm layers, and this supernet has some; "
+                f"use batch or {DEFAULT_MODE}"
+            )
         self.space = supernet.space
         self.mode = mode
         self.macro = supernet.macro()
         self.weights = weight_file(supernet)
-        options = supernet.options
-        shape = (options.in_channels, options.image_size, options.image_size)
-        self._recorder = Recorder(supernet, self.weights, shape)
+        self._recorder = (
+            TextRecorder(supernet, self.weights)
+            if isinstance(supernet, TextSupernet)
+            else Recorder(supernet, self.weights, supernet.options.input_shape, mode)
+        )
 
     def record(self, arch: Arch) -> Graph:
         """Return the graph of a subnet.
@@ -32,4 +45,4 @@ class SubnetRecorder:
             ArchError: The arch lies outside the space.
             ExportError: The supernet does what has no emitter, or tracks no statistics in running mode.
         """
-        return with_batch_norm(self._recorder.record(self.space.check(arch)), self.mode)
+        return self._recorder.record(self.space.check(arch))

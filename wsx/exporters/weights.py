@@ -99,10 +99,10 @@ class WeightFile:
         raw = self.buffer[place.offset : place.offset + place.n_bytes]
         return raw.view(place.dtype).reshape(place.shape)
 
-    def add_derived(self, array: np.ndarray) -> str:
-        """Return the name of a derived weight, which is appended if its content is new."""
+    def add_derived(self, array: np.ndarray, owner: str = "") -> str:
+        """Return the name of a derived weight, which is appended if its owner has none of this content."""
         array = np.ascontiguousarray(array)
-        identity = hashlib.blake2b(f"{array.dtype}{array.shape}".encode(), digest_size=12)
+        identity = hashlib.blake2b(f"{array.dtype}{array.shape}{owner}".encode(), digest_size=12)
         identity.update(array.tobytes())
         name = f"derived.{identity.hexdigest()}"
         with self._lock:

@@ -30,8 +30,8 @@ class Decision:
 class Cost:
     """What a subnet costs: trainable parameters, and multiply-adds for one image.
 
-    Multiply-adds count convolutions and linear layers (a linear bias adds one per output);
-    normalisation, activations, pooling and sums are free.
+    Multiply-adds count convolutions, linear layers and matrix products; whether a bias adds one per output is
+    as in the space's table of truth. Normalisation, activations, pooling and sums are free.
     """
 
     params: int
@@ -70,9 +70,21 @@ class Space(abc.ABC):
             ArchError: The text is malformed or names what the space does not have.
         """
 
-    @abc.abstractmethod
-    def cost(self, arch: Arch, macro: Mapping[str, int]) -> Cost:
-        """Return params and multiply-adds of a subnet under a supernet's macro options."""
+    def cost(self, arch: Arch, macro: Mapping[str, int]) -> Cost | None:
+        """Return params and multiply-adds of a subnet under a supernet's macro options.
+
+        ``None`` says that the space has no formula; then they are measured on the recorded subnet.
+        """
+        return None
+
+    def is_cost_exact(self, arch: Arch) -> bool:
+        """Return whether the cost counts just what reaches the output; a benchmark's table may count more."""
+        return bool(self.check(arch))
+
+    @property
+    def reference_macro(self) -> Mapping[str, int]:
+        """Macro options of the benchmark's own networks, for which listings give costs; empty for none."""
+        return {}
 
     @cached_property
     def n_options(self) -> tuple[int, ...]:
@@ -161,6 +173,10 @@ class Space(abc.ABC):
         """Return a key that is equal for archs that compute the same function with shared weights."""
         return self.check(arch)
 
+    def truth_text(self, arch: Arch) -> str:
+        """Return what truth tables call an arch: equal for archs that are the same net when trained alone."""
+        return self.format(arch)
+
     def is_reachable(self, arch: Arch) -> bool:
         """Return whether the output of the arch depends on its input."""
         return bool(self.check(arch))
@@ -196,6 +212,11 @@ class Space(abc.ABC):
             raise ArchError(f"arch {arch} of {self.name} has no neighbour")
         return neighbours[int(rng.integers(len(neighbours)))]
 
+    @cached_property
+    def _populations(self) -> "dict[str, list[Arch] | None]":
+        # Asked for at every draw, so that a list must not be made anew each time.
+        return {}
+
     def population(self, measure: str) -> "list[Arch] | None":
         """Return the archs that a measure is uniform over, ``None`` for all encodings.
 
@@ -204,7 +225,9 @@ class Space(abc.ABC):
         """
         if measure not in self.measures:
             raise unknown_name(f"sampling measure of {self.name}", measure, list(self.measures))
-        return self.measures[measure]()
+        if measure not in self._populations:
+            self._populations[measure] = self.measures[measure]()
+        return self._populations[measure]
 
     def draw(self, *, rng: np.random.Generator, measure: str) -> Arch:
         """Return one arch drawn uniformly under a measure, independently of all others.
@@ -262,4 +285,4 @@ def _draw_index(n_all: int, rng: np.random.Generator) -> int:
             return index
 
 
-SPACES: Registry[Space] = Registry("space")
+SPACES: Registry[Space] = Registry("space", group="wsx.spaces", base=Space)

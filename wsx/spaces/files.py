@@ -80,7 +80,7 @@ def read_archs(path: Path, space: Space) -> list[Arch]:
         if not text or text.startswith("#"):
             continue
         try:
-            archs.append(space.arch_at(_index(text)) if text.isdecimal() else space.parse(text))
+            archs.append(_arch(text, space))
         except WsxError as error:
             problems.append(f"line {number}: {error}")
     if problems:
@@ -91,8 +91,15 @@ def read_archs(path: Path, space: Space) -> list[Arch]:
     return archs
 
 
-def _index(text: str) -> int:
+def _arch(text: str, space: Space) -> Arch:
+    """Return the arch of a line. Digits are a text form where the space has such, otherwise an index."""
     try:
-        return int(text)
+        return space.parse(text)
+    except WsxError:
+        if not text.isdecimal():
+            raise
+    try:
+        index = int(text)
     except ValueError:
         raise ArchError(f"{text[:60]!r}... has {len(text)} digits and is no index") from None
+    return space.arch_at(index)

@@ -45,6 +45,15 @@ class NasBench201(Space):
             "functions": _distinct_functions,
         }
 
+    def is_cost_exact(self, arch: Arch) -> bool:
+        """Return whether no edge is dead; the benchmark's table counts operations on dead edges too."""
+        return NONE not in self.check(arch)
+
+    @property
+    def reference_macro(self) -> Mapping[str, int]:
+        """The benchmark's networks on CIFAR-10."""
+        return {"channels": 16, "cells": 5, "n_classes": 10, "in_channels": 3, "image_size": 32}
+
     def format(self, arch: Arch) -> str:
         """Return the official text, such as ``|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|``."""
         arch = self.check(arch)

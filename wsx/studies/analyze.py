@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsx.analysis import Summary, SummaryOptions, summarise
-from wsx.errors import OptionError, TruthError
+from wsx.errors import OptionError, TruthError, WsxError
 from wsx.report import Failure, ReportFiles, write_report
+from wsx.spaces import SPACES, Space
 from wsx.store import ScoreTable, open_store
 from wsx.truth import TruthTable, load_truth
 
@@ -24,7 +25,7 @@ class Comparison:
         table: All scores.
         rows: Rows of the table that are compared, (arch,).
         predicted: What archs are ranked by, larger is better, (arch,).
-        truth: Stand-alone accuracy of the same archs, None without a truth table.
+        truth: What the truth says of the same archs, larger is better, None without a truth table.
         truth_table: The truth table.
         summary: All measures, None without truth.
         by: ``accuracy``, or ``loss`` (the negative mean loss).
@@ -56,8 +57,14 @@ class Comparison:
             "scored": int(self.table.ok.sum()),
             "failed": int((~self.table.ok).sum()),
             "without truth": self.n_without_truth,
-            "mean accuracy": f"{self.table.accuracy[self.table.ok].mean():.2%}",
+            **self._mean(),
         }
+
+    def _mean(self) -> dict[str, str]:
+        if self.by == "accuracy":
+            return {"mean accuracy": f"{self.table.accuracy[self.table.ok].mean():.2%}"}
+        loss = _losses(self.table)[self.table.ok].mean()
+        return {"mean loss": f"{loss:.4f}", "perplexity": f"{np.exp(loss):.2f}"}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the comparison, JSON-clean."""
@@ -75,6 +82,7 @@ class Comparison:
                 "min": float(accuracy.min()),
                 "max": float(accuracy.max()),
             },
+            "mean_loss": float(_losses(self.table)[self.table.ok].mean()),
             "summary": None if self.summary is None else self.summary.as_dict(),
         }
 
@@ -93,7 +101,7 @@ def compare(
         scores: The score file.
         truth: What ``load_truth`` takes, such as ``PATH:column``; None measures no ranking.
         campaign: Beginning of the campaign's digest; may be left out where there is only one.
-        by: What archs are ranked by, ``accuracy`` or ``loss``.
+        by: What archs are ranked by, ``accuracy`` or ``loss``; always loss where the truth is a loss.
         options: What to report.
 
     Raises:
@@ -108,17 +116,20 @@ def compare(
     if not table.ok.any():
         raise OptionError(f"{scores} holds no usable score: {len(table)} rows, all failed")
     rows = np.flatnonzero(table.ok)
-    predicted = table.accuracy if by == "accuracy" else -table.loss_sum / table.total
-    if truth is None:
+    truth_table = None if truth is None else load_truth(truth)
+    if truth_table is not None and truth_table.metric == "loss":
+        by = "loss"
+    predicted = table.accuracy if by == "accuracy" else -_losses(table)
+    if truth_table is None:
         return Comparison(table, rows, predicted[rows], None, None, None, by)
-    truth_table = load_truth(truth)
-    truth_rows, is_known = truth_table.align([str(table.text[row]) for row in rows])
+    truth_rows = _truth_rows(table, rows, truth_table)
+    is_known = truth_rows >= 0
     if not is_known.any():
         raise TruthError(
             f"truth {truth} knows none of the {len(rows)} scored archs, such as {table.text[rows[0]]!r}; "
             "is it of the same space and spelling?"
         )
-    rows, values = rows[is_known], truth_table.accuracy[truth_rows[is_known]]
+    rows, values = rows[is_known], truth_table.goodness[truth_rows[is_known]]
     per_seed = truth_table.per_seed
     summary = summarise(
         predicted[rows],
@@ -130,6 +141,36 @@ def compare(
         options=options,
     )
     return Comparison(table, rows, predicted[rows], values, truth_table, summary, by)
+
+
+def _truth_rows(table: ScoreTable, rows: NDArray[np.int64], truth: TruthTable) -> NDArray[np.int64]:
+    """Return the row of the truth table of each scored arch, -1 where there is none, (arch,).
+
+    Archs that are the same net when trained alone share a row, however either side spells them.
+    """
+    space = SPACES.get(table.key.space)
+    if space is None:
+        return truth.align([str(table.text[row]) for row in rows])[0]
+    names = [space.truth_text(tuple(int(option) for option in table.arch[row])) for row in rows]
+    found, is_known = truth.align(names)
+    if is_known.all():
+        return found
+    row_of = {_respelt(text, space): row for row, text in enumerate(truth.texts)}
+    return np.array([row_of.get(name, -1) for name in names], np.int64)
+
+
+def _respelt(text: str, space: Space) -> str:
+    try:
+        return space.truth_text(space.parse(text))
+    except WsxError:
+        # Tables may use names that are no text form, such as a hash.
+        return text
+
+
+def _losses(table: ScoreTable) -> NDArray[np.float64]:
+    """Return the mean loss of every arch in nats, (arch,)."""
+    losses: NDArray[np.float64] = table.loss_sum / np.maximum(table.total, 1)
+    return losses
 
 
 def report_comparison(comparison: Comparison, path: Path, *, title: str) -> ReportFiles:
@@ -148,6 +189,7 @@ def report_comparison(comparison: Comparison, path: Path, *, title: str) -> Repo
     if comparison.truth_table is not None:
         provenance["truth"] = {
             "source": comparison.truth_table.source,
+            "metric": comparison.truth_table.metric,
             "dataset": comparison.truth_table.dataset,
             "split": comparison.truth_table.split,
             "archs in the table": len(comparison.truth_table),

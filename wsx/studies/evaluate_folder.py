@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from wsx.data import load_data
+from wsx.data import Dataset, ImageSet, TextDataset, load_data, load_text
+from wsx.data.vocabulary import VOCABULARY_FILE, read_vocabulary
 from wsx.errors import DataError, DeviceError, OptionError
 from wsx.evaluators.devices import resolve_device
 from wsx.evaluators.population import PopulationReport
@@ -54,13 +55,9 @@ def evaluate_folder(
             f"{path} lacks {len(absent)} of {len(archs)} archs, first {folder.space.format(absent[0])}; "
             "export them, or leave out --n, --archs and --all to score what is there"
         )
-    image_set = (images or ImageChoice()).images(load_data(**data_arguments(folder, data)))
-    expected = (folder.facts["supernet"]["in_channels"], folder.facts["supernet"]["image_size"])
-    if (image_set.n_channels, image_set.image_size[0]) != expected:
-        raise DataError(
-            f"the images have {image_set.n_channels} channels and {image_set.image_size[0]} pixels a side; "
-            f"the subnets take {expected[0]} and {expected[1]}"
-        )
+    image_set = (images or ImageChoice()).images(_dataset(folder, data))
+    if isinstance(image_set, ImageSet):
+        _check_size(image_set, folder)
     found = resolve_device(device)
     source = FolderSource(folder)
     if source.mode.kind == "batch" and not found.has_fused_norm:
@@ -80,6 +77,22 @@ def evaluate_folder(
         info={"source": "folder", "exporter": folder.facts.get("exporter", "wsx")},
         listener=listener,
     )
+
+
+def _dataset(folder: ExportFolder, data: str | None) -> Dataset | TextDataset:
+    arguments = data_arguments(folder, data)
+    if "n_tokens" not in folder.facts["supernet"]:
+        return load_data(**arguments)
+    return load_text(arguments["spec"], vocabulary=read_vocabulary(folder.path / VOCABULARY_FILE))
+
+
+def _check_size(images: ImageSet, folder: ExportFolder) -> None:
+    expected = (folder.facts["supernet"]["in_channels"], folder.facts["supernet"]["image_size"])
+    if (images.n_channels, images.image_size[0]) != expected:
+        raise DataError(
+            f"the images have {images.n_channels} channels and {images.image_size[0]} pixels a side; "
+            f"the subnets take {expected[0]} and {expected[1]}"
+        )
 
 
 def data_arguments(folder: ExportFolder, data: str | None) -> dict[str, Any]:

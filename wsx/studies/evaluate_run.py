@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wsx.data import Dataset, ImageSet
+from wsx.data import Dataset, ImageSet, TextDataset
 from wsx.errors import OptionError
 from wsx.evaluators.calibration import Calibrator, calibration_images
 from wsx.evaluators.devices import CPU, Device, SessionFactory, resolve_device
@@ -17,6 +17,7 @@ from wsx.evaluators.eager import EagerOracle
 from wsx.evaluators.engines import EagerEngine, Engine
 from wsx.evaluators.population import PopulationReport
 from wsx.evaluators.sources import SupernetSource
+from wsx.evaluators.text_eager import TextGate, TextOracle
 from wsx.evaluators.verify import Agreement, EqualityGate
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.export import ExportReport, export_subnets
@@ -29,7 +30,9 @@ from wsx.studies.images import ImageChoice
 from wsx.studies.scoring import ENGINES, Listener, ScoringOptions, onnx_engine, score_into
 from wsx.supernets import Supernet
 from wsx.supernets.checkpoint import Checkpoint
+from wsx.supernets.text import TextSupernet
 from wsx.training.run import Run
+from wsx.training.text_data import copy_vocabulary, run_vocabulary
 
 N_GATE_IMAGES = 64
 
@@ -52,8 +55,9 @@ class RunSubnets:
 
     @cached_property
     def mode(self) -> BatchNormMode:
-        """The BatchNorm mode."""
-        return BatchNormMode.parse(self.bn)
+        """The BatchNorm mode; ``none`` for text, whose supernets have no such layers."""
+        mode = BatchNormMode.parse(self.bn)
+        return BatchNormMode("none") if self._loaded[0].reads_text else mode
 
     @cached_property
     def _loaded(self) -> tuple[Supernet, Checkpoint]:
@@ -70,15 +74,18 @@ class RunSubnets:
         return self._loaded[1].sha256
 
     @cached_property
-    def dataset(self) -> Dataset:
+    def dataset(self) -> Dataset | TextDataset:
         """The run's data."""
         spec = self.run.config.data
-        return (spec if self.data is None else replace(spec, spec=self.data)).load()
+        spec = spec if self.data is None else replace(spec, spec=self.data)
+        if not self._loaded[0].reads_text:
+            return spec.load()
+        return spec.load_text(run_vocabulary(self.run.path, self._loaded[1].facts))
 
     @cached_property
     def calibration(self) -> ImageSet | None:
         """The training images that BatchNorm statistics come from; None unless calibrated."""
-        if self.mode.kind != "calibrated":
+        if self.mode.kind != "calibrated" or isinstance(self.dataset, TextDataset):
             return None
         return calibration_images(self.dataset.train, self.mode)
 
@@ -89,9 +96,25 @@ class RunSubnets:
         factory = SessionFactory(self.recorder.weights, device)
         return Calibrator(factory, self.recorder.weights, self.calibration, self.mode)
 
-    def oracle(self) -> EagerOracle:
+    def oracle(self) -> EagerOracle | TextOracle:
         """Return the eager oracle of the checkpoint."""
-        return EagerOracle(self._loaded[0], self.mode, self.calibration)
+        supernet = self._loaded[0]
+        if isinstance(supernet, TextSupernet):
+            return TextOracle(supernet)
+        return EagerOracle(supernet, self.mode, self.calibration)
+
+    def gate(
+        self, factory: SessionFactory, calibrate: Calibrator | None
+    ) -> EqualityGate | TextGate:
+        """Return what compares exported subnets with PyTorch, on the first test images or test tokens."""
+        supernet, dataset, oracle = self._loaded[0], self.dataset, self.oracle()
+        if isinstance(supernet, TextSupernet) and isinstance(dataset, TextDataset):
+            return TextGate(supernet, factory, dataset.test)
+        assert isinstance(dataset, Dataset)
+        assert isinstance(oracle, EagerOracle)
+        test = dataset.test
+        images = test.take(min(N_GATE_IMAGES, len(test)))
+        return EqualityGate(oracle, self.recorder, factory, images, calibrate)
 
     @property
     def bn_images_sha256(self) -> str:
@@ -232,6 +255,8 @@ def export_run(
         ExportError: The folder holds something else.
     """
     archs = choice.archs(subnets.recorder.space)
+    if exporter == "torch" and isinstance(subnets.dataset, TextDataset):
+        raise OptionError("exporter torch takes subnets of images; leave --exporter out")
     calibrator = subnets.calibrator(CPU)
     facts = {
         "checkpoint_sha256": subnets.checkpoint_sha256,
@@ -248,6 +273,8 @@ def export_run(
         exporter=exporter,
         on_subnet=on_subnet,
     )
+    if isinstance(subnets.dataset, TextDataset):
+        copy_vocabulary(subnets.run.path, out)
     exported = [arch for arch in dict.fromkeys(archs) if arch in report.folder.rows]
     return VerifiedExport(
         report, _verify(subnets, report, exported, calibrator, n_verified, on_verified)
@@ -267,14 +294,7 @@ def _verify(
         raise OptionError(f"--verify is {n_verified}; it must be all or at least 0")
     if n == 0:
         return []
-    test = subnets.dataset.test
-    gate = EqualityGate(
-        subnets.oracle(),
-        subnets.recorder,
-        SessionFactory(report.folder.weights, CPU),
-        test.take(min(N_GATE_IMAGES, len(test))),
-        calibrator,
-    )
+    gate = subnets.gate(SessionFactory(report.folder.weights, CPU), calibrator)
     agreements = []
     # The sample is spread over the export by a fixed seed, so that a repeated command repeats it.
     for n_done, i in enumerate(np.random.default_rng(0).permutation(len(archs))[:n], 1):

@@ -1,8 +1,9 @@
 """Which images a population is scored on."""
 
 from dataclasses import dataclass
+from typing import overload
 
-from wsx.data import Dataset, ImageSet
+from wsx.data import Dataset, ImageSet, TextDataset, TextSet
 from wsx.errors import OptionError
 
 SPLITS = ("valid", "test")
@@ -20,8 +21,12 @@ class ImageChoice:
     split: str = "test"
     n: int | None = None
 
-    def images(self, dataset: Dataset) -> ImageSet:
-        """Return the images.
+    @overload
+    def images(self, dataset: Dataset) -> ImageSet: ...
+    @overload
+    def images(self, dataset: Dataset | TextDataset) -> ImageSet | TextSet: ...
+    def images(self, dataset: Dataset | TextDataset) -> ImageSet | TextSet:
+        """Return the images, or the text, of which ``n`` counts tokens.
 
         Raises:
             OptionError: There is no such split.
@@ -29,5 +34,5 @@ class ImageChoice:
         """
         if self.split not in SPLITS:
             raise OptionError(f"split {self.split!r} is none of: {', '.join(SPLITS)}")
-        images: ImageSet = getattr(dataset, self.split)
+        images: ImageSet | TextSet = getattr(dataset, self.split)
         return images if self.n is None else images.take(self.n)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsx.data import ImageSet
+from wsx.data import ImageSet, TextSet
 from wsx.errors import OptionError
 from wsx.evaluators.batches import DeviceImages
 from wsx.evaluators.devices import Device, import_onnxruntime, installed_distributions
 from wsx.evaluators.engines import Engine, OnnxEngine
 from wsx.evaluators.population import PopulationReport, score_population
 from wsx.evaluators.sources import SubnetSource, session_factory
+from wsx.evaluators.text import N_STREAMS, DeviceText
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.spaces import Arch
 from wsx.store import ScoreKey, open_store
@@ -29,7 +30,7 @@ class ScoringOptions:
 
     Attributes:
         batch_size: Images per batch; None takes what suits the device. In BatchNorm mode ``batch`` it is part of
-            the score, and must be given.
+            the score, and must be given. Of text, streams side by side; part of the score, None takes 10.
         n_workers: Subnets scored at once; None takes the number of cores, or two on CUDA.
     """
 
@@ -48,7 +49,8 @@ class ScoringOptions:
             raise OptionError(
                 "BatchNorm mode 'batch' scores depend on the batch size; choose it with --batch-size"
             )
-        return self.batch_size or DEFAULT_BATCH_SIZE[device.kind]
+        default = N_STREAMS if mode.kind == "none" else DEFAULT_BATCH_SIZE[device.kind]
+        return self.batch_size or default
 
     def n_workers_on(self, device: Device) -> int:
         """Return the number of workers for a device.
@@ -70,10 +72,13 @@ class Listener:
 
 
 def onnx_engine(
-    source: SubnetSource, images: ImageSet, device: Device, options: ScoringOptions
+    source: SubnetSource, images: ImageSet | TextSet, device: Device, options: ScoringOptions
 ) -> OnnxEngine:
     """Return the engine that scores a source's subnets in ONNX Runtime."""
     batch_size = options.batch_size_on(device, source.mode)
+    if isinstance(images, TextSet):
+        text = DeviceText(images, batch_size, source.macro["hidden_size"], device)
+        return OnnxEngine(source, session_factory(source, device), text)
     pads = source.mode.kind != "batch"
     on_device = DeviceImages(images, batch_size, device, pads=pads)
     return OnnxEngine(source, session_factory(source, device), on_device)
@@ -84,7 +89,7 @@ def score_into(
     archs: list[Arch],
     source: SubnetSource,
     engine: Engine,
-    images: ImageSet,
+    images: ImageSet | TextSet,
     *,
     bn_images_sha256: str,
     batch_size: int,
@@ -100,6 +105,7 @@ def score_into(
     Raises:
         StoreError: The file is locked, foreign, damaged or cannot be written.
     """
+    decides = source.mode.kind == "batch" or isinstance(images, TextSet)
     key = ScoreKey(
         space=source.space.name,
         checkpoint_sha256=source.checkpoint_sha256,
@@ -107,7 +113,7 @@ def score_into(
         images_sha256=images.digest,
         bn=str(source.mode),
         bn_images_sha256=bn_images_sha256,
-        batch_size=batch_size if source.mode.kind == "batch" else 0,
+        batch_size=batch_size if decides else 0,
         precision="float32",
         provider=engine.provider,
     )
@@ -118,7 +124,7 @@ def score_into(
             campaign=campaign,
             engine=engine,
             space=source.space,
-            macro=source.macro,
+            cost=source.cost,
             function_key=source.function_key,
             executor=executor,
             n_workers=n_workers,

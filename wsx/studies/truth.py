@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from wsx.errors import OptionError
-from wsx.spaces import SPACES
+from wsx.spaces import SPACES, load_space
 from wsx.spaces.files import ArchChoice
+from wsx.spaces.loading import space_origin
 from wsx.studies.images import SPLITS
 from wsx.training.run import RunConfig
 from wsx.training.standalone import StandaloneScore, train_standalone
@@ -50,10 +51,18 @@ def make_truth(
         if on_score is not None:
             on_score(n_done, n_all)
 
-    archs = choice.archs(SPACES[config.space])
+    space = SPACES[config.space]
+    archs = choice.archs(space)
+    origin = space_origin(space).get("space_from")
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, context, torch.set_num_threads, (1,)) as executor:
+    with ProcessPoolExecutor(n_workers, context, _start_worker, (origin,)) as executor:
         tables = train_standalone(config, archs, seeds, out, executor=executor, on_score=on_each)
     write_truth(out, tables[split])
     return tables[split]
+
+
+def _start_worker(space_from: str | None) -> None:
+    torch.set_num_threads(1)
+    if space_from is not None:
+        load_space(space_from)

@@ -1,6 +1,14 @@
 """Weight-sharing modules, by the name of their space in ``SUPERNETS``."""
 
-from wsx.supernets import nasbench201
+from wsx.supernets import (
+    cell64,
+    darts,
+    darts_ptb,
+    nasbench101,
+    nasbench201,
+    nasbenchmacro,
+    proxylessnas,
+)
 from wsx.supernets._base import (
     SUPERNETS,
     MacroOptions,
@@ -9,13 +17,21 @@ from wsx.supernets._base import (
     reset_parameters,
     seeded,
 )
+from wsx.supernets.own import supernet_of
 
 __all__ = [
     "SUPERNETS",
     "MacroOptions",
     "Supernet",
     "build_supernet",
+    "cell64",
+    "darts",
+    "darts_ptb",
+    "nasbench101",
     "nasbench201",
+    "nasbenchmacro",
+    "proxylessnas",
     "reset_parameters",
     "seeded",
+    "supernet_of",
 ]

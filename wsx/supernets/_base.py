@@ -4,7 +4,7 @@ import abc
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -15,12 +15,8 @@ from wsx.spaces import SPACES, Arch, Space
 
 
 @dataclasses.dataclass(frozen=True)
-class MacroOptions:
-    """What every image supernet needs to know of its data."""
-
-    n_classes: int = 10
-    in_channels: int = 3
-    image_size: int = 32
+class SupernetOptions(abc.ABC):
+    """What a supernet is built from, by name."""
 
     def __post_init__(self) -> None:
         """Refuse sizes below one.
@@ -34,7 +30,7 @@ class MacroOptions:
                 raise OptionError(f"{field.name} is {value}; it must be at least 1")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "MacroOptions":
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the options of a mapping; the inverse of ``dataclasses.asdict``.
 
         Raises:
@@ -50,6 +46,25 @@ class MacroOptions:
                 raise OptionError(f"supernet option {name} is {value!r}; it must be of type {kind}")
         return cls(**values)
 
+    @property
+    @abc.abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image, or of one token, which has no axes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MacroOptions(SupernetOptions):
+    """What every image supernet needs to know of its data."""
+
+    n_classes: int = 10
+    in_channels: int = 3
+    image_size: int = 32
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image (channel, height, width)."""
+        return (self.in_channels, self.image_size, self.image_size)
+
 
 class Supernet(nn.Module, abc.ABC):
     """Shared weights of a whole space.
@@ -59,9 +74,11 @@ class Supernet(nn.Module, abc.ABC):
     **Recordability.** Between input and output only torch functions that have an emitter are applied.
     """
 
-    options_type: ClassVar[type[MacroOptions]]
+    options_type: ClassVar[type[SupernetOptions]]
+    reads_text: ClassVar[bool] = False
+    """Whether inputs are windows of text with a hidden state, see ``TextSupernet``; otherwise images."""
 
-    def __init__(self, space: Space, options: MacroOptions) -> None:
+    def __init__(self, space: Space, options: SupernetOptions) -> None:
         super().__init__()
         self.space = space
         self.options = options
@@ -69,6 +86,10 @@ class Supernet(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
         """Return logits (image, class) of images (image, channel, height, width) under an arch."""
+
+    def example_inputs(self, n: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Return random inputs of n images: the first goes before the arch in ``forward``, others after it."""
+        return (torch.randn(n, *self.options.input_shape, generator=generator),)
 
     def macro(self) -> dict[str, int]:
         """Return the options that a subnet's cost depends on."""
@@ -79,7 +100,7 @@ class Supernet(nn.Module, abc.ABC):
         }
 
 
-SUPERNETS: Registry[type[Supernet]] = Registry("supernet")
+SUPERNETS: Registry[type[Supernet]] = Registry("supernet", group="wsx.supernets", base=type)
 
 
 @contextmanager

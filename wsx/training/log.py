@@ -1,6 +1,7 @@
 """The training log: a CSV file with one row per epoch, cut back to the resumed step on resuming."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from wsx.training.loop import Progress
@@ -14,14 +15,16 @@ class TrainingLog:
     Args:
         path: The file; rows past ``step`` are dropped, since they are about to be written again.
         step: The step that training starts from.
+        fields: What of the progress goes into a row.
     """
 
-    def __init__(self, path: Path, *, step: int) -> None:
+    def __init__(self, path: Path, *, step: int, fields: Sequence[str] = FIELDS) -> None:
         self._path = path
+        self._fields = fields
         rows = [row for row in read_log(path) if int(row["step"]) <= step]
         part = path.with_name(path.name + ".part")
         with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
+            writer = csv.DictWriter(file, fields)
             writer.writeheader()
             writer.writerows(rows)
         part.replace(path)
@@ -29,8 +32,8 @@ class TrainingLog:
     def append(self, progress: Progress) -> None:
         """Write one row."""
         with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, FIELDS).writerow(
-                {name: _format(getattr(progress, name)) for name in FIELDS}
+            csv.DictWriter(file, self._fields).writerow(
+                {name: _format(getattr(progress, name)) for name in self._fields}
             )
 
 

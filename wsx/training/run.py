@@ -16,13 +16,16 @@ from typing import Any
 
 import torch
 
-from wsx.data import Dataset, load_data
+from wsx.data import Dataset, TextDataset, load_data, load_text
+from wsx.data.vocabulary import Vocabulary
 from wsx.errors import CheckpointError, OptionError, WsxError
 from wsx.registry import unknown_name
 from wsx.spaces import SPACES
+from wsx.spaces.loading import known_space, space_facts, space_origin
 from wsx.supernets import SUPERNETS, Supernet
 from wsx.supernets.checkpoint import Checkpoint, load_supernet, read_facts
 from wsx.training.recipes import Recipe
+from wsx.training.text_recipes import TextRecipe
 from wsx.version import __version__
 
 RUN_FORMAT_VERSION = 1
@@ -63,6 +66,20 @@ class DataSpec:
             image_size=self.image_size,
         )
 
+    def load_text(self, vocabulary: Vocabulary | None = None) -> TextDataset:
+        """Return the text, under the vocabulary of a run or that of its training split.
+
+        Raises:
+            OptionError: Options of images are set; text is used whole.
+            DataError: The text is missing or unusable.
+        """
+        for name in ("n_train", "n_valid", "n_test", "image_size"):
+            if getattr(self, name) is not None:
+                raise OptionError(
+                    f"{name} is {getattr(self, name)}; text is used whole, leave it out"
+                )
+        return load_text(self.spec, vocabulary=vocabulary)
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -82,9 +99,13 @@ class RunConfig:
         """
         if self.seed < 0:
             raise OptionError(f"seed is {self.seed}; it must be at least 0")
-        macro = [
-            field.name for field in fields(SUPERNETS[SPACES[self.space].supernet].options_type)
-        ]
+        kind = SUPERNETS[SPACES[self.space].supernet]
+        if isinstance(self.recipe, TextRecipe) != kind.reads_text:
+            what = "text" if kind.reads_text else "images"
+            raise OptionError(
+                f"the recipe is not for {what}, which {self.space} reads; see wsx recipes"
+            )
+        macro = [field.name for field in fields(kind.options_type)]
         for name in self.recipe.supernet:
             if name not in macro:
                 known = [*(field.name for field in fields(Recipe)), *macro]
@@ -104,7 +125,7 @@ class RunConfig:
         """Return the configuration of ``as_dict``."""
         return cls(
             values["space"],
-            Recipe(**values["recipe"]),
+            (TextRecipe if "window" in values["recipe"] else Recipe)(**values["recipe"]),
             DataSpec(**values["data"]),
             int(values["seed"]),
         )
@@ -179,6 +200,7 @@ def open_run(path: Path) -> Run:
             f"{path} has run format {version}; this wsx reads up to {RUN_FORMAT_VERSION}. Upgrade wsx"
         )
     try:
+        known_space(values)
         return Run(path, RunConfig.from_dict(values))
     except (WsxError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / 'run.json'} is no run of wsx: {error}") from error
@@ -200,7 +222,9 @@ def create_run(path: Path, config: RunConfig) -> Run:
             )
         return run
     versions = {"wsx": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    values = {"format_version": RUN_FORMAT_VERSION, **config.as_dict(), "versions": versions}
+    space = SPACES[config.space]
+    own = {**space_facts(space), **space_origin(space)}
+    values = {"format_version": RUN_FORMAT_VERSION, **config.as_dict(), **own, "versions": versions}
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / "run.json", values)

@@ -18,7 +18,10 @@ import torch
 
 from wsx.data import Dataset, ImageSet
 from wsx.errors import TrainingError, TruthError
+from wsx.exporters.batchnorm import BatchNormMode
+from wsx.exporters.cost import subnet_cost
 from wsx.exporters.extract import extract
+from wsx.exporters.subnets import SubnetRecorder
 from wsx.spaces import SPACES, Arch
 from wsx.supernets import build_supernet, reset_parameters
 from wsx.training.augment import Batches
@@ -140,9 +143,9 @@ def _table(
     accuracy = np.array(
         [[scores[t, s].correct[split] / scores[t, s].total[split] for s in seeds] for t in texts]
     )
-    costs = [
-        space.cost(arch, build_supernet(config.space, macro, seed=0).macro()) for arch in archs
-    ]
+    supernet = build_supernet(config.space, macro, seed=0).eval()
+    recorder = SubnetRecorder(supernet, BatchNormMode("batch"))
+    costs = [subnet_cost(recorder, arch) for arch in archs]
     return TruthTable(
         space=config.space,
         dataset=dataset.name,

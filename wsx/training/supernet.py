@@ -12,11 +12,15 @@ from wsx.spaces import SPACES
 from wsx.supernets import build_supernet
 from wsx.supernets.checkpoint import load_tensors, save_tensors
 from wsx.training.augment import Batches
-from wsx.training.log import TrainingLog
+from wsx.training.log import FIELDS, TrainingLog
 from wsx.training.loop import Pass, Progress, Trainer
 from wsx.training.recipes import Recipe
 from wsx.training.run import Run, RunConfig, create_run
 from wsx.training.sampling import ArchSampler
+from wsx.training.text import LOG_FIELDS as TEXT_FIELDS
+from wsx.training.text import Training, text_training
+from wsx.training.text_data import keep_vocabulary
+from wsx.training.text_recipes import TextRecipe
 
 
 def train_supernet(
@@ -43,25 +47,19 @@ def train_supernet(
         DeviceError: The device does not exist here.
         TrainingError: The loss or a weight is not finite; the last checkpoint stays.
     """
-    space = SPACES[config.space]
-    dataset = config.data.load()
     recipe = config.recipe
-    torch_device = _usable_device(device)
-    macro = supernet_options(recipe, dataset.train.pixels.shape, dataset.train.n_classes)
-    supernet = build_supernet(config.space, macro, seed=config.seed).to(torch_device)
-    sampler = ArchSampler(space, recipe, seed=config.seed)
-
-    def passes(step: int) -> list[Pass]:
-        return [partial(supernet, arch=arch) for arch in sampler[step]]
-
-    batches = Batches(dataset.train, recipe, seed=config.seed, device=torch_device)
-    trainer = Trainer(supernet, passes, batches, recipe, seed=config.seed)
+    is_text = isinstance(recipe, TextRecipe)
+    prepare = text_training if is_text else _image_training
+    training = prepare(config, _usable_device(device))
+    trainer = training.trainer
     run = create_run(out, config)
+    if training.vocabulary is not None:
+        keep_vocabulary(out, training.vocabulary)
     last = out / "last.safetensors"
     if last.exists():
         trainer.restore(*load_tensors(last))
-    log = TrainingLog(out / "log.csv", step=trainer.step)
-    header = {"space": config.space, "supernet": macro, "seed": config.seed}
+    log = TrainingLog(out / "log.csv", step=trainer.step, fields=TEXT_FIELDS if is_text else FIELDS)
+    header = {"space": config.space, **training.facts, "seed": config.seed}
     for progress in trainer.run():
         if progress.is_epoch_end:
             log.append(progress)
@@ -75,12 +73,26 @@ def train_supernet(
                 "epoch": progress.epoch,
                 "loss": progress.loss,
             }
-            save_tensors(out / "checkpoints" / f"{name}.safetensors", supernet.state_dict(), facts)
+            save_tensors(out / "checkpoints" / f"{name}.safetensors", training.weights(), facts)
         if name or progress.is_epoch_end:
             save_tensors(last, trainer.state(), {**header, "step": progress.step})
         if on_progress is not None:
             on_progress(progress)
     return run
+
+
+def _image_training(config: RunConfig, device: torch.device) -> Training:
+    dataset, recipe = config.data.load(), config.recipe
+    macro = supernet_options(recipe, dataset.train.pixels.shape, dataset.train.n_classes)
+    supernet = build_supernet(config.space, macro, seed=config.seed).to(device)
+    sampler = ArchSampler(SPACES[config.space], recipe, seed=config.seed)
+
+    def passes(step: int) -> list[Pass]:
+        return [partial(supernet, arch=arch) for arch in sampler[step]]
+
+    batches = Batches(dataset.train, recipe, seed=config.seed, device=device)
+    trainer = Trainer(supernet, passes, batches, recipe, seed=config.seed)
+    return Training(trainer, {"supernet": macro}, supernet.state_dict)
 
 
 def _usable_device(name: str) -> torch.device:

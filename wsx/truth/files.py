@@ -19,7 +19,8 @@ from wsx.truth.table import TruthTable
 
 FORMAT_VERSION = 1
 _ARCH_NAMES = ("arch", "text", "genotype", "architecture")
-_SEED_PREFIX = "accuracy_seed_"
+_SEED = "_seed_"
+_PERPLEXITY = re.compile(r"ppl|perplex", re.IGNORECASE)
 _NOT_ACCURACY = re.compile(r"ppl|perplex|loss|error|time|latency", re.IGNORECASE)
 # In a percent column, archs at chance level with 100 classes or more lie at or below 1: 2 % of
 # NAS-Bench-201 on ImageNet16-120. More than this share means that fractions are mixed in.
@@ -37,7 +38,7 @@ def read_truth(
     dataset: str = "",
     split: str = "",
 ) -> TruthTable:
-    """Read a table of accuracies from a parquet or CSV file.
+    """Read a table of accuracies, or of perplexities, from a parquet or CSV file.
 
     An arch in several rows was trained several times: its rows become runs, and the accuracy
     their mean.
@@ -45,7 +46,8 @@ def read_truth(
     Args:
         path: The file.
         column: The column of accuracies; several are several runs. None for a file that wsx wrote,
-            or that has a column ``accuracy``.
+            or that has a column ``accuracy``. Columns with ``ppl`` or ``perplexity`` in their names are
+            perplexities, and give a table of losses, their logarithms.
         arch_column: The column of text forms; None for the first there is of ``arch``, ``text``,
             ``genotype`` and ``architecture``.
         percent: Whether accuracies are percents; None tells by their size.
@@ -64,36 +66,43 @@ def read_truth(
     columns = [column] if isinstance(column, str) else list(column or _default_column(raw))
     texts = raw.texts(arch_column or _arch_column(raw))
     values = np.stack([raw.numbers(name) for name in columns], axis=1)
-    values, is_percent = _fractions(raw, columns, values, percent)
+    is_loss = all(_PERPLEXITY.search(name) for name in columns)
+    if is_loss:
+        values, is_percent = _losses(raw, columns, values, percent), False
+    else:
+        values, is_percent = _fractions(raw, columns, values, percent)
     rows, per_seed = _runs(raw, texts, values)
     _, first = np.unique(rows, return_index=True)
     is_known = ~np.isnan(per_seed)
+    mean = np.where(is_known, per_seed, 0).sum(axis=1) / is_known.sum(axis=1)
     return TruthTable(
         space=space,
         dataset=dataset,
         split=split,
         source=path.name,
         texts=tuple(dict.fromkeys(texts)),
-        accuracy=np.where(is_known, per_seed, 0).sum(axis=1) / is_known.sum(axis=1),
+        accuracy=np.full_like(mean, np.nan) if is_loss else mean,
         per_seed=per_seed if per_seed.shape[1] > 1 else None,
         params=_sizes(raw, "params", rows, first),
         flops=_sizes(raw, "flops", rows, first),
         info={"columns": columns, "is_percent": is_percent},
+        loss=mean if is_loss else None,
     )
 
 
 def write_truth(path: Path, table: TruthTable) -> None:
     """Write a table in wsx's own form, which ``read_truth`` reads back equal.
 
-    Columns ``arch`` and ``accuracy`` (fraction), ``accuracy_seed_0`` and so on, ``params``,
+    Columns ``arch`` and ``accuracy`` (fraction) or ``loss`` (nats), ``accuracy_seed_0`` and so on, ``params``,
     ``flops``; the rest is JSON in the parquet schema, or in a first line of a CSV file.
 
     Raises:
         TruthError: The file cannot be written, or its suffix is neither .parquet nor .csv.
     """
-    columns: dict[str, Any] = {"arch": list(table.texts), "accuracy": table.accuracy}
+    metric = table.metric
+    columns: dict[str, Any] = {"arch": list(table.texts), metric: getattr(table, metric)}
     if table.per_seed is not None:
-        columns |= {f"{_SEED_PREFIX}{run}": seeds for run, seeds in enumerate(table.per_seed.T)}
+        columns |= {f"{metric}{_SEED}{run}": seeds for run, seeds in enumerate(table.per_seed.T)}
     columns |= {
         name: sizes
         for name, sizes in (("params", table.params), ("flops", table.flops))
@@ -121,8 +130,10 @@ def _read_own(raw: RawTable, metadata: dict[str, Any]) -> TruthTable:
             f"{raw.place} is a truth table of format {version}, this wsx reads {FORMAT_VERSION}; "
             f"read it with the wsx that wrote it, or name its column"
         )
-    n_runs = sum(name.startswith(_SEED_PREFIX) for name in raw.names)
-    seeds = [raw.numbers(f"{_SEED_PREFIX}{run}") for run in range(n_runs)]
+    metric = "loss" if "loss" in raw.names else "accuracy"
+    n_runs = sum(name.startswith(f"{metric}{_SEED}") for name in raw.names)
+    seeds = [raw.numbers(f"{metric}{_SEED}{run}") for run in range(n_runs)]
+    values = raw.numbers(metric)
     info = metadata.get("info")
     return TruthTable(
         space=str(metadata.get("space", "")),
@@ -130,11 +141,12 @@ def _read_own(raw: RawTable, metadata: dict[str, Any]) -> TruthTable:
         split=str(metadata.get("split", "")),
         source=str(metadata.get("source", "")),
         texts=tuple(raw.texts("arch")),
-        accuracy=raw.numbers("accuracy"),
+        accuracy=np.full_like(values, np.nan) if metric == "loss" else values,
         per_seed=np.stack(seeds, axis=1) if seeds else None,
         params=raw.whole_numbers("params") if "params" in raw.names else None,
         flops=raw.whole_numbers("flops") if "flops" in raw.names else None,
         info=info if isinstance(info, dict) else {},
+        loss=values if metric == "loss" else None,
     )
 
 
@@ -163,10 +175,7 @@ def _fractions(
     for name in columns:
         if _NOT_ACCURACY.search(name):
             raise TruthError(f"{raw.place}: {name!r} does not sound like an accuracy; rename it")
-    missing = np.isnan(values).all(axis=1)
-    if missing.any():
-        row = int(np.argmax(missing))
-        raise TruthError(f"{raw.place} {raw.row_name(row)}: no accuracy in {', '.join(columns)}")
+    _refuse_missing(raw, columns, values, "accuracy")
     known = values[~np.isnan(values)]
     if percent is None:
         percent = bool(known.size and known.max() > 1)
@@ -185,6 +194,33 @@ def _fractions(
             f"0 to {most:g}"
         )
     return values / most, percent
+
+
+def _losses(
+    raw: RawTable, columns: list[str], values: NDArray[np.float64], percent: bool | None
+) -> NDArray[np.float64]:
+    """Return the logarithms of perplexities, nats per token."""
+    if percent is not None:
+        raise TruthError(f"{raw.place}: {', '.join(columns)} are perplexities; leave percent out")
+    _refuse_missing(raw, columns, values, "perplexity")
+    outside = (values < 1) | np.isinf(values)
+    if outside.any():
+        row, run = np.argwhere(outside)[0]
+        raise TruthError(
+            f"{raw.place} {raw.row_name(int(row))}: {columns[run]} is {values[row, run]}; a perplexity is "
+            "finite and at least 1"
+        )
+    losses: NDArray[np.float64] = np.log(values)
+    return losses
+
+
+def _refuse_missing(
+    raw: RawTable, columns: list[str], values: NDArray[np.float64], what: str
+) -> None:
+    missing = np.isnan(values).all(axis=1)
+    if missing.any():
+        row = int(np.argmax(missing))
+        raise TruthError(f"{raw.place} {raw.row_name(row)}: no {what} in {', '.join(columns)}")
 
 
 def _runs(

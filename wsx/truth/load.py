@@ -7,7 +7,10 @@ from pathlib import Path
 from wsx.errors import OptionError, TruthError
 from wsx.registry import unknown_name
 from wsx.truth.files import read_truth
+from wsx.truth.nasbench101 import SPLITS, read_nasbench101
 from wsx.truth.nats import read_nats
+from wsx.truth.nds import read_nds
+from wsx.truth.raw import read_raw
 from wsx.truth.table import TruthTable
 
 _NATS_COLUMN = re.compile(r"(?P<dataset>.+)_(?P<split>valid|test)(@(?P<epochs>\d{1,4}))?")
@@ -38,7 +41,8 @@ def load_truth(
     Args:
         spec: The name of a packaged table; or the path of a parquet or CSV file or of a NATS-Bench
             folder, with the column behind a colon if need be: ``table.parquet:cifar10_test``,
-            ``table.csv:acc_1,acc_2`` for two runs, ``NATS-tss-v1_0-3ffb9-simple:cifar10_test@200``.
+            ``table.csv:acc_1,acc_2`` for two runs, ``NATS-tss-v1_0-3ffb9-simple:cifar10_test@200``. Also a
+            JSON file of NDS, and a table of NAS-Bench-101 by hashes with ``:valid`` or ``:test`` behind it.
         column: The column, if it is not in the spec. NATS-Bench folders: ``cifar10_test``.
         arch_column: As for ``read_truth``; files only, as are the rest.
         percent: As for ``read_truth``.
@@ -63,6 +67,10 @@ def load_truth(
             raise unknown_name("packaged truth table (nor path)", str(path), names)
         with as_file(files("wsx.truth") / "tables" / f"{path}.parquet") as packaged:
             return read_truth(packaged, columns)
+    if path.suffix == ".json":
+        return read_nds(path)
+    if column in SPLITS and "module_hash" in read_raw(path).names:
+        return read_nasbench101(path, column)
     return read_truth(
         path,
         columns,

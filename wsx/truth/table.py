@@ -1,4 +1,4 @@
-"""One shape for every ground-truth table."""
+"""One shape for every ground-truth table: accuracies, or losses of language models."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ class SeedAgreement:
 
 @dataclass(frozen=True, eq=False)
 class TruthTable:
-    """Accuracies of archs that were each trained alone; its arrays must not be written to.
+    """Accuracies or losses of archs that were each trained alone; its arrays must not be written to.
 
     Attributes:
         space: Name of the space, empty if not known.
@@ -46,12 +46,15 @@ class TruthTable:
         split: The split they were measured on, empty if not known.
         source: Where the numbers come from.
         texts: Text form of each arch; none twice.
-        accuracy: float64, shape (arch,), fraction in [0, 1], mean over the trainings.
-        per_seed: float64, shape (arch, run), the single trainings, nan where there was none; None
-            if only the mean is known.
+        accuracy: float64, shape (arch,), fraction in [0, 1], mean over the trainings; nan throughout
+            where ``loss`` is given.
+        per_seed: float64, shape (arch, run), the single trainings in the table's metric, nan where
+            there was none; None if only the mean is known.
         params: int64, shape (arch,), number of parameters; None if not known.
         flops: int64, shape (arch,), operations per image as the source counts them; None likewise.
         info: Whatever else the source states; plain JSON values.
+        loss: float64, shape (arch,), mean loss per token in nats (the logarithm of perplexity), mean
+            over the trainings, lower is better; None in tables of accuracies.
 
     Raises:
         ShapeError: The arrays do not fit together.
@@ -68,6 +71,7 @@ class TruthTable:
     params: NDArray[np.int64] | None = None
     flops: NDArray[np.int64] | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    loss: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         n_archs = len(self.texts)
@@ -75,6 +79,7 @@ class TruthTable:
             raise TruthError(f"the truth table {self.source!r} holds no arch")
         for name, array in (
             ("accuracy", self.accuracy),
+            ("loss", self.loss),
             ("params", self.params),
             ("flops", self.flops),
         ):
@@ -83,7 +88,9 @@ class TruthTable:
         if len(self._index) != n_archs:
             twice = Counter(self.texts).most_common(1)[0][0]
             raise TruthError(f"the truth table {self.source!r} names arch {twice!r} twice")
-        self._refuse(~((self.accuracy >= 0) & (self.accuracy <= 1)), self.accuracy)
+        if self.loss is not None and not np.isnan(self.accuracy).all():
+            raise TruthError(f"the truth table {self.source!r} has both accuracies and losses")
+        self._refuse(~self._is_in_range(self._values), self._values)
         if self.per_seed is not None:
             self._check_seeds(self.per_seed)
 
@@ -93,19 +100,41 @@ class TruthTable:
                 f"per_seed must have shape ({len(self.texts)}, run), not {per_seed.shape}"
             )
         is_known = ~np.isnan(per_seed)
-        self._refuse(is_known.sum(axis=1) == 0, self.accuracy)
+        self._refuse(is_known.sum(axis=1) == 0, self._values)
         mean = np.where(is_known, per_seed, 0).sum(axis=1) / is_known.sum(axis=1)
-        self._refuse(~(np.abs(mean - self.accuracy) <= _MEAN_TOLERANCE), mean)
-        outside = is_known & ~((per_seed >= 0) & (per_seed <= 1))
+        self._refuse(~(np.abs(mean - self._values) <= _MEAN_TOLERANCE), mean)
+        outside = is_known & ~self._is_in_range(per_seed)
         self._refuse(outside.sum(axis=1) > 0, np.nanmax(per_seed, axis=1))
 
     def _refuse(self, wrong: NDArray[np.bool_], values: NDArray[np.float64]) -> None:
         if wrong.any():
             row = int(np.argmax(wrong))
+            kinds = {
+                "accuracy": "accuracies are fractions in [0, 1]",
+                "loss": "losses are at least 0",
+            }
             raise TruthError(
-                f"the truth table {self.source!r} gives arch {self.texts[row]!r} the accuracy "
-                f"{values[row]}; accuracies are fractions in [0, 1] and the mean of their trainings"
+                f"the truth table {self.source!r} gives arch {self.texts[row]!r} the {self.metric} "
+                f"{values[row]}; {kinds[self.metric]} and the mean of their trainings"
             )
+
+    @property
+    def metric(self) -> str:
+        """What the table holds: ``accuracy``, or ``loss`` in nats per token."""
+        return "accuracy" if self.loss is None else "loss"
+
+    @property
+    def _values(self) -> NDArray[np.float64]:
+        return self.accuracy if self.loss is None else self.loss
+
+    @property
+    def goodness(self) -> NDArray[np.float64]:
+        """What archs are ranked by, larger is better, (arch,): accuracies, or negative losses."""
+        return self.accuracy if self.loss is None else -self.loss
+
+    def _is_in_range(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        most = 1.0 if self.loss is None else np.finfo(float).max
+        return (values >= 0) & (values <= most)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -123,6 +152,8 @@ class TruthTable:
             state.update(repr(None if array is None else array.shape).encode())
             if array is not None:
                 state.update(np.ascontiguousarray(array).data)
+        if self.loss is not None:
+            state.update(b"loss" + np.ascontiguousarray(self.loss).tobytes())
         return state.hexdigest()
 
     def align(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

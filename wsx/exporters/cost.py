@@ -1,0 +1,51 @@
+"""What a subnet costs, measured on its graph: for spaces that have no formula. Torch-free."""
+
+import math
+from typing import TYPE_CHECKING
+
+from wsx.exporters.graph import Graph, Node
+from wsx.exporters.weights import WeightFile
+from wsx.spaces import Arch, Cost
+
+if TYPE_CHECKING:
+    from wsx.exporters.subnets import SubnetRecorder
+
+
+def subnet_cost(recorder: "SubnetRecorder", arch: Arch) -> Cost:
+    """Return what the space says that a subnet costs, measured on the subnet where it does not say.
+
+    Raises:
+        ExportError: It must be measured, and the subnet cannot be recorded.
+    """
+    cost = recorder.space.cost(arch, recorder.macro)
+    return graph_cost(recorder.record(arch), recorder.weights) if cost is None else cost
+
+
+def graph_cost(graph: Graph, weights: WeightFile) -> Cost:
+    """Return params and multiply-adds of a recorded subnet, counted as ``Cost`` says.
+
+    A weight that several nodes use counts once; running averages are no parameters. Of text it is the cost of
+    one token.
+    """
+    learnt = {name for node in graph.nodes for name in _learnt(node) if name is not None}
+    params = sum(math.prod(weights[name].shape) for name in learnt)
+    return Cost(params, sum(_multiply_adds(graph, node, weights) for node in graph.nodes))
+
+
+def _learnt(node: Node) -> tuple[str | None, ...]:
+    return node.weights[:2] if node.op.startswith("batch_norm") else node.weights
+
+
+def _multiply_adds(graph: Graph, node: Node, weights: WeightFile) -> int:
+    if node.op == "scan":
+        cell = node["body"].graph
+        return sum(_multiply_adds(cell, inner, weights) for inner in cell.nodes)
+    # Axes below zero are of any size: batch and time.
+    n_outputs = math.prod(n for n in node.shape if n > 0)
+    if node.op == "matmul":
+        return n_outputs * graph.operands(node)[0].shape[-1]
+    if node.op not in ("conv", "linear"):
+        return 0
+    kernel, bias = node.weights
+    per_output = math.prod(weights[str(kernel)].shape[1:]) + (bias is not None)
+    return n_outputs * per_output

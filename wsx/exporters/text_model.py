@@ -1,0 +1,56 @@
+"""From the graph of a text subnet to ONNX: tokens, hidden -> logits, next_hidden."""
+
+from collections.abc import Mapping
+
+import onnx
+from onnx import TensorProto, helper
+
+from wsx.exporters.emission import IR_VERSION, OPSET, Emission
+from wsx.exporters.graph import Graph
+from wsx.exporters.operators import OPERATORS
+from wsx.exporters.operators.recurrent import axis_name
+from wsx.exporters.weights import WeightFile
+from wsx.version import __version__
+
+TOKENS, HIDDEN, NEXT_HIDDEN = "tokens", "hidden", "next_hidden"
+_TYPES = {TOKENS: TensorProto.INT64, HIDDEN: TensorProto.FLOAT}
+
+
+def is_text(graph: Graph) -> bool:
+    """Return whether a graph reads tokens and a hidden state."""
+    return graph.output.op == "outputs"
+
+
+def emit_text_subnet(
+    graph: Graph, weights: WeightFile, metadata: Mapping[str, str], *, output: str
+) -> onnx.ModelProto:
+    """Return the model of a text subnet; batch and time are of any size.
+
+    Args:
+        graph: The subnet, whose output node is of op ``outputs``.
+        weights: The shared weights; the model refers to them by offset.
+        metadata: Written into the model's properties.
+        output: Name of the logits (stream, time, token).
+    """
+    emission = Emission(weights, has_fused_norm=True)
+    names: list[str] = []
+    for node in graph.nodes:
+        operands = [names[i] for i in node.inputs]
+        if node.op == "input":
+            name = node["name"]
+            sizes = [axis_name(n) for n in node.shape]
+            emission.graph.input.append(helper.make_tensor_value_info(name, _TYPES[name], sizes))
+            names.append(name)
+        else:
+            names.append(OPERATORS[node.op].emit(emission, node, operands))
+    emission.named("Identity", [names[-1]], [output])
+    hidden = next(node for node in graph.nodes if node.op == "input" and node["name"] == HIDDEN)
+    for name, shape in ((output, graph.output.shape), (NEXT_HIDDEN, hidden.shape)):
+        sizes = [axis_name(n) for n in shape]
+        emission.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes))
+    emission.graph.name = "subnet"
+    model = emission.model
+    model.ir_version, model.producer_name, model.producer_version = IR_VERSION, "wsx", __version__
+    model.opset_import.append(helper.make_opsetid("", OPSET))
+    helper.set_model_props(model, dict(metadata))
+    return model

@@ -19,7 +19,6 @@ from wsx.exporters.subnets import SubnetRecorder
 from wsx.spaces import SPACES
 from wsx.supernets import build_supernet
 from wsx.supernets.nasbench101 import NasBench101Options, NasBench101Supernet
-from wsx.supernets.nasbench101_layers import SLICINGS
 
 SPACE = SPACES["nasbench101"]
 TINY = {"channels": 7, "stacks": 2, "cells_per_stack": 1, "n_classes": 5, "image_size": 7}
@@ -46,7 +45,8 @@ ARCHS = [
 ]
 
 VARIANTS = [
-    *({"slicing": slicing} for slicing in SLICINGS),
+    # Random slices are the first channels in evaluation, see test_supernets_nasbench101_slices.py.
+    *({"slicing": slicing} for slicing in ("fixed", "interpolate", "chunks")),
     {"is_affine": False, "channels": 4, "stacks": 3, "cells_per_stack": 2, "image_size": 5},
     {"tracks_statistics": False, "stacks": 1, "in_channels": 1, "n_classes": 2, "bn_momentum": 0.3},
 ]
@@ -147,7 +147,7 @@ class SlowForward:
         )
 
 
-@pytest.mark.parametrize("slicing", ["fixed", "random", "shuffle", "chunks"])
+@pytest.mark.parametrize("slicing", ["fixed", "chunks"])
 def test_the_supernet_computes_the_benchmarks_network(make, slicing):
     supernet = make(slicing=slicing, cells_per_stack=2).double()
     x = images(supernet, dtype=torch.float64)
@@ -189,7 +189,7 @@ def test_extracted_subnets_equal_the_supernet_and_cost_what_the_space_says(make,
 
 
 @pytest.mark.parametrize("mode", ["running", "batch"])
-@pytest.mark.parametrize("options", [VARIANTS[0], VARIANTS[3], VARIANTS[4], VARIANTS[5]], ids=str)
+@pytest.mark.parametrize("options", VARIANTS[:4], ids=str)
 def test_onnx_runtime_equals_the_supernet(make, run_onnx, options, mode):
     supernet = make(**options)
     recorder = SubnetRecorder(supernet, BatchNormMode.parse(mode))
@@ -213,7 +213,7 @@ def test_calibrated_scores_of_subnets_of_many_widths_agree_in_any_order(make):
     factory = SessionFactory(recorder.weights, CPU)
     calibrate = Calibrator(factory, recorder.weights, shown, mode)
     gate = EqualityGate(EagerOracle(supernet, mode, shown), recorder, factory, data.test, calibrate)
-    for arch in (ARCHS[4], ARCHS[5], ARCHS[4], ARCHS[2]):
+    for arch in (ARCHS[4], ARCHS[5], ARCHS[4]):
         graph = recorder.record(arch)
         model = emit_subnet(graph, recorder.weights, statistics=calibrate(graph))
         agreement = gate.check(arch, model.SerializeToString())
@@ -239,7 +239,7 @@ def test_weights_that_are_taken_whole_are_not_stored_twice(make):
 
 def test_a_space_without_varying_widths_has_no_waste_and_slices_nothing(make):
     space = SPACES["nasbench101-1shot1c"]
-    supernet = make("nasbench101-1shot1c", channels=8, stacks=2)
+    supernet = make("nasbench101-1shot1c", channels=8, image_size=4)
     widths, in_channels, expected = (8, 16), 8, 3 * 9 * 8 + 16
     for width in widths:
         half = width // 2
@@ -267,7 +267,7 @@ def test_weights_are_as_wide_as_the_space_needs(make, name, rows, has_residual):
     n_vertices = len({n.split(".")[4] for n in shapes if ".vertices." in n})
     assert n_vertices == supernet.space.n_vertices - 2
     space = supernet.space
-    for arch in space.sample(3, rng=np.random.default_rng(0), measure="archs"):
+    for arch in space.sample(3, rng=np.random.default_rng(0), measure="encodings"):
         assert supernet(images(supernet), arch).shape == (3, 5)
 
 

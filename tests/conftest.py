@@ -16,6 +16,13 @@ def _one_torch_thread():
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _one_stream_of_random_numbers():
+    # Dropout draws from the global generator: a test's luck must not hang on what ran before it.
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     if not SHARED_DATA.is_dir():

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from wsx.contracts import ContractError, check_contract, subject_of
 from wsx.spaces import SPACES, ProductSpace, loading
-from wsx.supernets import SUPERNETS
+from wsx.supernets import SUPERNETS, supernet_of
 from wsx.supernets.sliced_norm import SlicedBatchNorm2d
 from wsx.supernets.slicing import shared_slice
 
@@ -63,3 +65,17 @@ class ToyNet(nn.Module):
     def forward(self, x, arch):
         y = self.features(x, arch)
         return F.linear(y, shared_slice(self.last.weight, (..., slice(y.shape[1]))), self.last.bias)
+
+
+def subject(space=None, net=ToyNet, n_archs=8, **options):
+    space = space or toy_space()
+    supernet_of(space)(net)
+    return subject_of(space, SMALL | options, n_archs=n_archs)
+
+
+def breaks(contract, which):
+    with pytest.raises(ContractError) as caught:
+        check_contract(contract, which)
+    assert caught.value.contract == contract
+    assert f"breaks the contract '{contract}'" in str(caught.value)
+    return str(caught.value)

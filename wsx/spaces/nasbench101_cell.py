@@ -94,25 +94,30 @@ def cell_hash(cell: PrunedCell) -> str:
     Each vertex starts with the MD5 of its out-degree, in-degree and label; as many times as there are
     vertices it takes in those of its parents and children, sorted; the name is the MD5 of all, sorted.
     """
-    labels = {vertex: cell.ops[vertex] for vertex in cell.inner}
-    labels |= {0: _INPUT_LABEL, cell.output: _OUTPUT_LABEL}
-    around = {vertex: (cell.parents[vertex], cell.children[vertex]) for vertex in labels}
-    digests = {
-        vertex: _md5(str((len(children), len(parents), labels[vertex])))
-        for vertex, (parents, children) in around.items()
-    }
-    for _ in labels:
-        digests = {
-            vertex: _md5(
-                "".join(sorted([digests[parent] for parent in parents]))
-                + "|"
-                + "".join(sorted([digests[child] for child in children]))
-                + "|"
-                + digests[vertex]
-            )
-            for vertex, (parents, children) in around.items()
-        }
-    return _md5(str(sorted(digests.values())))
+    vertices = (0, *cell.inner, cell.output)
+    labels = (_INPUT_LABEL, *(cell.ops[vertex] for vertex in cell.inner), _OUTPUT_LABEL)
+    place = {vertex: i for i, vertex in enumerate(vertices)}
+    around = [
+        ([place[p] for p in cell.parents[vertex]], [place[c] for c in cell.children[vertex]])
+        for vertex in vertices
+    ]
+    digests = [
+        _md5(str((len(children), len(parents), label)))
+        for (parents, children), label in zip(around, labels, strict=True)
+    ]
+    for _ in vertices:
+        digests = [
+            _md5(f"{_sorted(digests, parents)}|{_sorted(digests, children)}|{digests[i]}")
+            for i, (parents, children) in enumerate(around)
+        ]
+    return _md5(str(sorted(digests)))
+
+
+def _sorted(digests: list[str], places: list[int]) -> str:
+    # Most vertices have one parent or child, and sorting it would cost as much as the MD5.
+    if len(places) == 1:
+        return digests[places[0]]
+    return "".join(sorted([digests[place] for place in places]))
 
 
 def _md5(text: str) -> str:

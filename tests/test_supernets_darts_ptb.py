@@ -220,8 +220,8 @@ class Odd(torch.nn.Module):
     ("cell", "message"),
     [
         (None, "max_norm"),
-        (lambda outer: lambda x, h: h * x + outer, "outside the cell"),
-        (lambda outer: lambda x, h: torch.cat((h, outer), 1)[:, :6], "outside the cell"),
+        (lambda outer: lambda x, h: h * x + outer, "from outside a cell"),
+        (lambda outer: lambda x, h: torch.cat((h, outer), 1)[:, :6], "from outside a cell"),
         (lambda outer: lambda x, h: outer, "does not come from its own inputs"),
         (lambda outer: lambda x, h: torch.tanh(x), "does not read its hidden state"),
         (lambda outer: lambda x, h: h[:, :3], "shape"),

@@ -10,13 +10,12 @@ from onnx import TensorProto, helper
 
 from wsx.errors import ExportError
 from wsx.exporters.batchnorm import Statistics, calibrated_nodes
-from wsx.exporters.emission import IR_VERSION, OPSET, Emission
+from wsx.exporters.emission import Emission
 from wsx.exporters.graph import BATCH, Graph, Shape
-from wsx.exporters.operators import OPERATORS
 from wsx.exporters.operators.norm import normalise, normalise_batch
+from wsx.exporters.templates import emit_node
 from wsx.exporters.text_model import emit_text_subnet, is_text
 from wsx.exporters.weights import WeightFile
-from wsx.version import __version__
 
 INPUT, LABELS, LOGITS = "images", "labels", "logits"
 CORRECT, LOSS_SUM, OUTCOMES = "correct", "loss_sum", "outcomes"
@@ -77,7 +76,7 @@ def emit_calibration(
             rows[1].append(variance)
         else:
             value = (
-                INPUT if node.op == "input" else OPERATORS[node.op].emit(emission, node, operands)
+                INPUT if node.op == "input" else emit_node(emission, node, operands)
             )
         names.append(value)
     n_channels = sum(node.shape[1] for node in nodes)
@@ -149,23 +148,15 @@ def _emit_nodes(emission: Emission, graph: Graph, statistics: Statistics) -> lis
                 )
             names.append(normalise(emission, node, operands[0], statistics[node.digest]))
         else:
-            names.append(OPERATORS[node.op].emit(emission, node, operands))
+            names.append(emit_node(emission, node, operands))
     return names
 
 
 def _model(
     emission: Emission, graph: Graph, outputs: Mapping[str, Shape], metadata: Mapping[str, str]
 ) -> onnx.ModelProto:
-    emission.graph.name = "subnet"
-    emission.graph.input.append(_value_info(INPUT, graph.input_shape))
-    emission.graph.output.extend([_value_info(name, shape) for name, shape in outputs.items()])
-    model = emission.model
-    model.ir_version = IR_VERSION
-    model.producer_name = "wsx"
-    model.producer_version = __version__
-    model.opset_import.append(helper.make_opsetid("", OPSET))
-    helper.set_model_props(model, dict(metadata))
-    return model
+    values = [_value_info(name, shape) for name, shape in outputs.items()]
+    return emission.model([_value_info(INPUT, graph.input_shape)], values, metadata)
 
 
 def _value_info(name: str, shape: Shape) -> onnx.ValueInfoProto:

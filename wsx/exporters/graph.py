@@ -5,8 +5,8 @@ them, and the digest of the output names the function under one set of weights: 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 BATCH = -1
@@ -29,6 +29,7 @@ class Node:
         weights: Names of the weights, ``None`` where an optional one is absent.
         attributes: Sorted (name, value) pairs.
         shape: Shape of the value, ``BATCH`` standing for the batch axis.
+        identity: What the digest covers besides the operands.
         digest: Merkle digest over everything above but the shape, which follows from it.
     """
 
@@ -37,6 +38,7 @@ class Node:
     weights: tuple[str | None, ...]
     attributes: Attributes
     shape: Shape
+    identity: str
     digest: str
 
     def __getitem__(self, name: str) -> Any:
@@ -93,6 +95,10 @@ class NodeKind:
     identity: str
 
 
+Step = tuple[NodeKind, Sequence[int]]
+"""What adds a node: its kind, and the positions of its operands."""
+
+
 def node_kind(
     op: str,
     *,
@@ -108,40 +114,49 @@ def node_kind(
     return NodeKind(op, names, pairs, shape, repr((op, pairs, names, own_shape)))
 
 
-@dataclass
 class GraphBuilder:
     """Collects nodes; asking twice for the same node gives the same position."""
 
-    nodes: list[Node] = field(default_factory=list)
-    _positions: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self._positions: dict[tuple[Hashable, ...], int] = {}
 
-    def add(self, kind: NodeKind, inputs: Iterable[int] = ()) -> int:
+    def add(self, kind: NodeKind, inputs: Sequence[int] = ()) -> int:
         """Return the position of a node, added if there is none like it."""
-        nodes = self.nodes
-        operands = tuple(inputs)
-        if kind.op in COMMUTATIVE:
-            operands = tuple(sorted(operands, key=lambda i: nodes[i].digest))
-        identity = kind.identity + "".join([nodes[i].digest for i in operands])
-        digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-        position = self._positions.get(digest)
+        operands = sorted(inputs) if kind.op in COMMUTATIVE else inputs
+        key = (kind.identity, *operands)
+        position = self._positions.get(key)
         if position is None:
-            position = self._positions[digest] = len(nodes)
-            nodes.append(Node(kind.op, operands, kind.weights, kind.attributes, kind.shape, digest))
+            position = self._positions[key] = len(self.steps)
+            self.steps.append((kind, operands))
         return position
 
     def graph(self, output: int) -> Graph:
-        """Return the graph of an output: the input, and the nodes that the output depends on."""
+        """Return the graph of an output: the inputs, and the nodes that the output depends on."""
         needed = {0, output}
         for position in range(output, -1, -1):
             if position in needed:
-                needed.update(self.nodes[position].inputs)
+                needed.update(self.steps[position][1])
         kept = sorted(needed)
-        if len(kept) == len(self.nodes):
-            return Graph(tuple(self.nodes))
         place = {position: i for i, position in enumerate(kept)}
-        return Graph(tuple(_moved(self.nodes[position], place) for position in kept))
+        nodes: list[Node] = []
+        digests: list[str] = []
+        for position in kept:
+            kind, inputs = self.steps[position]
+            operands = [place[i] for i in inputs]
+            if kind.op in COMMUTATIVE:
+                # By content, not by age: a + b and b + a are one function whichever was recorded first.
+                operands.sort(key=digests.__getitem__)
+            digests.append(_digest(kind.identity, [digests[i] for i in operands]))
+            nodes.append(_node(kind, tuple(operands), digests[-1]))
+        return Graph(tuple(nodes))
 
 
-def _moved(node: Node, place: Mapping[int, int]) -> Node:
-    inputs = tuple(place[i] for i in node.inputs)
-    return Node(node.op, inputs, node.weights, node.attributes, node.shape, node.digest)
+def _digest(identity: str, operands: Sequence[str]) -> str:
+    return hashlib.blake2b((identity + "".join(operands)).encode(), digest_size=16).hexdigest()
+
+
+def _node(kind: NodeKind, inputs: tuple[int, ...], digest: str) -> Node:
+    return Node(
+        kind.op, inputs, kind.weights, kind.attributes, kind.shape, kind.identity, digest
+    )

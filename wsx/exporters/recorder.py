@@ -6,7 +6,8 @@ on the arch just runs. Nothing is patched, so threads record at once.
 """
 
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from torch import nn
 
 from wsx.errors import ExportError, WsxError
 from wsx.exporters.batchnorm import BatchNormMode
-from wsx.exporters.graph import BATCH, Graph, GraphBuilder, NodeKind, Shape, node_kind
+from wsx.exporters.graph import BATCH, Graph, GraphBuilder, NodeKind, Shape, Step, node_kind
 from wsx.exporters.operators import OPERATORS
 from wsx.exporters.weights import WeightFile
 
@@ -66,6 +67,7 @@ class Recorder:
         self.weights = weights
         self.mode = mode
         self.kinds: dict[Hashable, NodeKind] = {}
+        self.fragments: dict[Hashable, Fragment] = {}
         self._model = model
         self._input_shape = input_shape
         named = [*model.named_parameters(), *model.named_buffers()]
@@ -108,13 +110,13 @@ class Recorder:
         return name
 
     def call_key(
-        self, record: Recording, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, called: Recording | nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Hashable:
-        """Return what decides the node that a call adds, operands aside; None if that is not known.
+        """Return what decides the nodes that a call adds, operands aside; None if that is not known.
 
         Weights of the module count as who they are, symbols as their shapes.
         """
-        key: list[Hashable] = [record, *kwargs]
+        key: list[Hashable] = [called, *kwargs]
         for value in (*args, *kwargs.values()):
             kind = type(value)
             if kind is Symbol:
@@ -135,6 +137,21 @@ class Recorder:
                 return owner or type(self._model).__name__
             frame = frame.f_back
         return type(self._model).__name__
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """What a call of a pure block adds to a graph.
+
+    Attributes:
+        steps: Operands count the block's arguments first, then the nodes that it adds.
+        output: Which of those is the value it returns.
+        shape: That value's shape.
+    """
+
+    steps: list[Step]
+    output: int
+    shape: Shape
 
 
 class Trace:
@@ -165,9 +182,17 @@ class Trace:
         if BATCH in shape[1:]:
             self.refuse(f"{op}, which moves the batch axis: its value would have the shape {shape}")
         kind = node_kind(op, shape=shape, weights=names, attributes=attributes)
-        positions = [symbol.position for symbol in operands]
+        positions = self._positions(operands)
         self._added.append((kind, positions))
         return self._place(kind, positions)
+
+    def _positions(self, symbols: Iterable["Symbol"]) -> list[int]:
+        positions = []
+        for symbol in symbols:
+            if symbol.trace is not self:
+                self.refuse("a value from outside a cell or pure block, which may read its arguments only")
+            positions.append(symbol.position)
+        return positions
 
     def _place(self, kind: NodeKind, operands: list[int]) -> "Symbol":
         return Symbol(self, self.builder.add(kind, operands), kind.shape)
@@ -176,7 +201,7 @@ class Trace:
         self, name: str, record: Recording, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> "Symbol":
         key = self.recorder.call_key(record, args, kwargs)
-        operands = [v.position for v in (*args, *kwargs.values()) if type(v) is Symbol]
+        operands = self._positions(v for v in (*args, *kwargs.values()) if type(v) is Symbol)
         kind = self.recorder.kinds.get(key)
         if kind is not None:
             return self._place(kind, operands)
@@ -187,6 +212,49 @@ class Trace:
         if key is not None and is_one_node:
             self.recorder.kinds[key] = self._added[0][0]
         return symbol
+
+    def call_block(
+        self,
+        block: nn.Module,
+        forward: Recording,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Return what a pure block makes of its arguments: run once, and what it added repeated thereafter."""
+        key = self.recorder.call_key(block, args, kwargs)
+        fragment = self.recorder.fragments.get(key)
+        if fragment is None:
+            if key is None or not (fragment := self._learn(block, forward, args, kwargs)):
+                return forward(block, *args, **kwargs)
+            self.recorder.fragments[key] = fragment
+        positions = self._positions(v for v in (*args, *kwargs.values()) if type(v) is Symbol)
+        add = self.builder.add
+        for kind, operands in fragment.steps:
+            positions.append(add(kind, [positions[i] for i in operands]))
+        return Symbol(self, positions[fragment.output], fragment.shape)
+
+    def _learn(
+        self,
+        block: nn.Module,
+        forward: Recording,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> "Fragment | None":
+        # Each argument a node of its own: two that are equal in this recording need not be in the next.
+        inner = Trace(self.recorder)
+
+        def stand_in(value: Any) -> Any:
+            if type(value) is not Symbol:
+                return value
+            return inner.add("argument", shape=value.shape, number=len(inner.builder.steps))
+
+        args = [stand_in(value) for value in args]
+        kwargs = {name: stand_in(value) for name, value in kwargs.items()}
+        n_arguments = len(inner.builder.steps)
+        output = forward(block, *args, **kwargs)
+        if type(output) is not Symbol or output.trace is not inner:
+            return None
+        return Fragment(inner.builder.steps[n_arguments:], output.position, output.shape)
 
     def _record(
         self, name: str, record: Recording, args: Sequence[Any], kwargs: dict[str, Any]
@@ -231,6 +299,16 @@ class Symbol:
         if name.startswith("__"):
             raise AttributeError(name)
         self.trace.refuse(unsupported(f"Tensor.{name}"))
+
+    def call_block(
+        self,
+        block: nn.Module,
+        forward: Recording,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Record a call of a block that ``wsx.supernets.pure`` declares so."""
+        return self.trace.call_block(block, forward, args, kwargs)
 
     def dim(self) -> int:
         """Return the number of axes."""

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 import onnx
 from onnx import TensorProto, helper
 
-from wsx.exporters.emission import IR_VERSION, OPSET, Emission
+from wsx.exporters.emission import Emission
 from wsx.exporters.graph import Graph
 from wsx.exporters.operators import OPERATORS
 from wsx.exporters.operators.recurrent import axis_name
 from wsx.exporters.weights import WeightFile
-from wsx.version import __version__
 
 TOKENS, HIDDEN, NEXT_HIDDEN = "tokens", "hidden", "next_hidden"
 _TYPES = {TOKENS: TensorProto.INT64, HIDDEN: TensorProto.FLOAT}
@@ -34,23 +33,21 @@ def emit_text_subnet(
     """
     emission = Emission(weights, has_fused_norm=True)
     names: list[str] = []
+    inputs = []
     for node in graph.nodes:
         operands = [names[i] for i in node.inputs]
         if node.op == "input":
             name = node["name"]
             sizes = [axis_name(n) for n in node.shape]
-            emission.graph.input.append(helper.make_tensor_value_info(name, _TYPES[name], sizes))
+            inputs.append(helper.make_tensor_value_info(name, _TYPES[name], sizes))
             names.append(name)
         else:
             names.append(OPERATORS[node.op].emit(emission, node, operands))
     emission.named("Identity", [names[-1]], [output])
     hidden = next(node for node in graph.nodes if node.op == "input" and node["name"] == HIDDEN)
-    for name, shape in ((output, graph.output.shape), (NEXT_HIDDEN, hidden.shape)):
-        sizes = [axis_name(n) for n in shape]
-        emission.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes))
-    emission.graph.name = "subnet"
-    model = emission.model
-    model.ir_version, model.producer_name, model.producer_version = IR_VERSION, "wsx", __version__
-    model.opset_import.append(helper.make_opsetid("", OPSET))
-    helper.set_model_props(model, dict(metadata))
-    return model
+    shapes = {output: graph.output.shape, NEXT_HIDDEN: hidden.shape}
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [axis_name(n) for n in shape])
+        for name, shape in shapes.items()
+    ]
+    return emission.model(inputs, outputs, metadata)

@@ -1,7 +1,6 @@
 """Recording text subnets, and running one alone: two inputs, two outputs, a cell recorded once."""
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from wsx.exporters.functions import records
 from wsx.exporters.graph import BATCH, Graph, node_kind
 from wsx.exporters.operators import OPERATORS
 from wsx.exporters.operators.recurrent import TIME, Body
-from wsx.exporters.recorder import Recorder, Recording, Symbol, Trace
+from wsx.exporters.recorder import Recorder, Symbol, Trace
 from wsx.exporters.text_model import HIDDEN, NEXT_HIDDEN, TOKENS
 from wsx.exporters.weights import WeightFile
 from wsx.spaces import Arch
@@ -57,21 +56,10 @@ class TextRecorder(Recorder):
         return trace.builder.graph(outputs.position)
 
 
-class _BodyTrace(Trace):
-    """The recording of a cell, which stands for all steps and so can read nothing of one recording's input."""
-
-    def call(
-        self, name: str, record: Recording, args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> Symbol:
-        values = [v for arg in args for v in (arg if isinstance(arg, (tuple, list)) else [arg])]
-        if any(isinstance(value, Symbol) and value.trace is not self for value in values):
-            self.refuse(f"{name} on a value from outside the cell; cells may read weights only")
-        return super().call(name, record, args, kwargs)
-
-
 @records(recurrence)
 def _recurrence(cell: Cell, xs: Symbol, hidden: Symbol) -> Any:
-    body = _BodyTrace(xs.trace.recorder)
+    # A recording of its own: a cell stands for all steps, and so can read nothing of one of them.
+    body = Trace(xs.trace.recorder)
     x = body.add("input", shape=(xs.shape[0], *xs.shape[2:]), name="x")
     state = body.add("input", shape=hidden.shape, name="hidden")
     output: Any = cell(x, state)  # type: ignore[arg-type]  # symbols stand for tensors

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,8 @@ ALIGNMENT = 64
 DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("int64"))
 
 
-@dataclass(frozen=True)
+# Compared by identity: a file makes one for each weight, and emission looks them up by the hundred.
+@dataclass(frozen=True, eq=False)
 class Place:
     """Where a weight lies in the file."""
 
@@ -37,10 +39,14 @@ class WeightFile:
     Args:
         tensors: The supernet's parameters and buffers.
 
+    Attributes:
+        emitted: What kinds of nodes become in ONNX; see ``wsx.exporters.templates``.
+
     Threads may add and look up at once: bytes once written never move inside the file.
     """
 
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
+        self.emitted: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self._places: dict[str, Place] = {}
         self._n_bytes = 0
@@ -70,6 +76,7 @@ class WeightFile:
             self._buffer[: len(stored._buffer)] = stored._buffer
             self._n_bytes = n_bytes
             self._places.update(stored._places)
+            self.emitted.clear()
 
     @property
     def places(self) -> Mapping[str, Place]:

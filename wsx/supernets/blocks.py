@@ -3,12 +3,15 @@
 import torch
 from torch import nn
 
+from wsx.supernets.pure import pure
+
 
 def batch_norm(channels: int, *, is_affine: bool, tracks_statistics: bool) -> nn.BatchNorm2d:
     """Return a BatchNorm layer with the benchmark's momentum and epsilon."""
     return nn.BatchNorm2d(channels, affine=is_affine, track_running_stats=tracks_statistics)
 
 
+@pure
 class ReLUConvBN(nn.Sequential):
     """ReLU, convolution without bias, BatchNorm."""
 
@@ -36,6 +39,7 @@ class ReLUConvBN(nn.Sequential):
         )
 
 
+@pure
 class ReductionBlock(nn.Module):
     """The residual block of stride 2 that doubles the channels between stages of NAS-Bench-201."""
 

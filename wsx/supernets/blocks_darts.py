@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from wsx.supernets.blocks import batch_norm
+from wsx.supernets.pure import pure
 
 
 class SeparableConv(nn.Module):
@@ -59,6 +60,7 @@ class SepConv(nn.Module):
         return output
 
 
+@pure
 class FactorizedReduce(nn.Module):
     """Halves the size by two 1x1 convolutions of stride 2, one of them shifted by a pixel."""
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from wsx.supernets.pure import pure
+
 
 @dataclass(frozen=True)
 class Style:
@@ -24,6 +26,7 @@ class Style:
     tracks_statistics: bool
 
 
+@pure
 class ConvNorm(nn.Sequential):
     """Padded convolution without bias, BatchNorm, and perhaps an activation."""
 
@@ -56,6 +59,7 @@ class ConvNorm(nn.Sequential):
         super().__init__(conv, norm, *([style.activation()] if is_activated else []))
 
 
+@pure
 class MBConv(nn.Module):
     """An inverted residual block (MobileNetV2): 1x1 expansion, depthwise convolution, 1x1 projection.
 

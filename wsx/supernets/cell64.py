@@ -16,6 +16,7 @@ from wsx.spaces.cell64 import EDGES, N_NODES, STEM_MULTIPLIER
 from wsx.supernets._base import SUPERNETS, MacroOptions, Supernet
 from wsx.supernets.blocks import ReLUConvBN, batch_norm
 from wsx.supernets.blocks_darts import SeparableConv, SepConv
+from wsx.supernets.pure import pure
 
 DILATED_KERNELS = {"text": 3, "code": 5}
 
@@ -60,6 +61,7 @@ class Cell64Options(MacroOptions):
         return {"is_affine": self.is_affine, "tracks_statistics": self.tracks_statistics}
 
 
+@pure
 class Edge(nn.ModuleList):
     """The candidate operations of one edge, in the order of the space's options."""
 

@@ -19,6 +19,7 @@ from wsx.spaces.darts_cost import KERNELS, N_SEPARABLE, STEM_MULTIPLIER, CellSha
 from wsx.supernets._base import SUPERNETS, MacroOptions, Supernet
 from wsx.supernets.blocks import DropPath, ReLUConvBN, batch_norm
 from wsx.supernets.blocks_darts import AuxiliaryHead, FactorizedReduce, SeparableConv, SepConv
+from wsx.supernets.pure import pure
 
 LAYOUTS = ("slot", "edge")
 _AUXILIARY_PIXELS = 8
@@ -69,6 +70,7 @@ class DartsOptions(MacroOptions):
         return {"is_affine": self.is_affine, "tracks_statistics": self.tracks_statistics}
 
 
+@pure
 class Operations(nn.Module):
     """The candidate operations that one slot or edge owns; those without weights need no module."""
 

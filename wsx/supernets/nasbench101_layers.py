@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from wsx.errors import OptionError
 from wsx.registry import unknown_name
 from wsx.supernets._base import MacroOptions
+from wsx.supernets.pure import pure
 from wsx.supernets.slicing import shared_slice
 
 SLICINGS = ("fixed", "random", "shuffle", "interpolate", "chunks")
@@ -144,6 +145,7 @@ class SlicedBatchNorm(nn.BatchNorm2d):
                 average[pick] = average[pick] * kept + share
 
 
+@pure
 class ConvNormReLU(nn.Sequential):
     """Convolution without bias, BatchNorm, ReLU, with one number of channels."""
 
@@ -157,6 +159,7 @@ class ConvNormReLU(nn.Sequential):
         )
 
 
+@pure
 class SlicedConvNormReLU(nn.Module):
     """The same with weights for most channels, of which archs use some."""
 

@@ -17,6 +17,7 @@ from wsx.spaces.nasbench201 import (
 )
 from wsx.supernets._base import SUPERNETS, MacroOptions, Supernet
 from wsx.supernets.blocks import ReductionBlock, ReLUConvBN, batch_norm
+from wsx.supernets.pure import pure
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class NasBench201Options(MacroOptions):
         return {"is_affine": self.is_affine, "tracks_statistics": self.tracks_statistics}
 
 
+@pure
 class Edge(nn.ModuleDict):
     """The candidate operations of one edge; those without weights need no module."""
 
@@ -72,12 +74,13 @@ class Cell(nn.Module):
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
         """Return the output node, or zeros where no path reaches it."""
         values: list[torch.Tensor | None] = [x]
+        edges = list(self.edges)
         for target in range(1, N_NODES):
             total: torch.Tensor | None = None
             for edge, (source, end) in enumerate(EDGES):
                 if end != target or arch[edge] == NONE or (value := values[source]) is None:
                     continue
-                term = self.edges[edge](value, arch[edge])
+                term = edges[edge](value, arch[edge])
                 total = term if total is None else total + term
             values.append(total)
         output = values[-1]

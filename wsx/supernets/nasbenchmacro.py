@@ -9,6 +9,7 @@ from wsx.spaces import Arch, Space
 from wsx.spaces.nasbenchmacro import BLOCKS, IDENTITY, LAST_CHANNELS, layers
 from wsx.supernets._base import SUPERNETS, MacroOptions, Supernet
 from wsx.supernets.blocks_mobile import ConvNorm, MBConv, Style
+from wsx.supernets.pure import pure
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class NasBenchMacroOptions(MacroOptions):
     tracks_statistics: bool = True
 
 
+@pure
 class Layer(nn.Module):
     """The three options of a layer; an identity that changes the shape is a strided 1x1 convolution."""
 

@@ -71,13 +71,13 @@ def _scan(emission: Emission, node: Node, operands: list[str]) -> str:
         scan_input_axes=[1],
         scan_output_axes=[1],
     )
-    emission.graph.node.append(scan)
+    emission.node(scan)
     return states
 
 
 def _emit_body(emission: Emission, graph: Graph, prefix: str) -> onnx.GraphProto:
     # Weights and constants lie in the outer graph, which bodies can read; nodes are moved into the body.
-    n_outer = len(emission.graph.node)
+    n_outer = emission.n_nodes
     names: list[str] = []
     inputs = {}
     for node in graph.nodes:
@@ -90,13 +90,10 @@ def _emit_body(emission: Emission, graph: Graph, prefix: str) -> onnx.GraphProto
     outputs = [f"{prefix}.next", f"{prefix}.state"]
     for output in outputs:
         emission.named("Identity", [names[-1]], [output])
-    body = helper.make_graph(
-        list(emission.graph.node)[n_outer:],
-        "cell",
-        [inputs["hidden"], inputs["x"]],
-        [_value_info(output, graph.output.shape) for output in outputs],
-    )
-    del emission.graph.node[n_outer:]
+    body = emission.take_nodes(n_outer)
+    body.name = "cell"
+    body.input.extend([inputs["hidden"], inputs["x"]])
+    body.output.extend([_value_info(output, graph.output.shape) for output in outputs])
     return body
 
 

@@ -1,6 +1,7 @@
 """What a kind of node becomes is learnt once and repeated: the bytes must be those of writing it every time."""
 
 import numpy as np
+import onnx
 import pytest
 
 from wsx.exporters import emit
@@ -48,6 +49,17 @@ def test_repeated_nodes_are_the_ones_written_anew(name, mode, monkeypatch):
         # A template brings all initializers of a node at once, so their order may differ.
         by_name = [{i.name: i for i in model.graph.initializer} for model in (found, right)]
         assert by_name[0] == by_name[1]
+
+
+def test_a_node_may_be_an_initializer(make_supernet, tmp_path):
+    recorder = SubnetRecorder(make_supernet(), BatchNormMode("running"))
+    nowhere = recorder.record((0, 0, 0, 0, 0, 0))
+    models = [emit_subnet(nowhere, recorder.weights) for _ in range(2)]
+    assert [node.op for node in nowhere.nodes if not node.inputs] == ["input", "scalar"]
+    assert models[0] == models[1]
+    recorder.weights.write(tmp_path)
+    onnx.save_model(models[0], tmp_path / "subnet.onnx")
+    onnx.checker.check_model(tmp_path / "subnet.onnx")
 
 
 def test_nodes_that_depend_on_where_they_stand_are_not_repeated(make_supernet):

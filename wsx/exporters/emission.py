@@ -29,12 +29,12 @@ class Template:
         steps: Inputs, number of outputs and content of each; an input is the place of a value, operands first
             and then outputs in order, or the name of an initializer.
         initializers: Those that the steps read, by name.
-        output: Place of the value.
+        output: Place of the value, or the name of the initializer that it is.
     """
 
     steps: list[tuple[list[int | str], int, bytes]]
     initializers: dict[str, bytes]
-    output: int
+    output: int | str
 
 
 class Emission:
@@ -86,7 +86,8 @@ class Emission:
             self._add([values[i] if type(i) is int else i for i in inputs], outputs, content)
             values += outputs
         self.initializers.update(template.initializers)
-        return values[template.output]
+        output = template.output
+        return values[output] if isinstance(output, int) else output
 
     def _new_values(self, n: int) -> list[str]:
         start = self._n_values

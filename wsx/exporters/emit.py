@@ -75,9 +75,7 @@ def emit_calibration(
             rows[0].append(mean)
             rows[1].append(variance)
         else:
-            value = (
-                INPUT if node.op == "input" else emit_node(emission, node, operands)
-            )
+            value = INPUT if node.op == "input" else emit_node(emission, node, operands)
         names.append(value)
     n_channels = sum(node.shape[1] for node in nodes)
     for output, parts in zip((MEANS, VARIANCES), rows, strict=True):

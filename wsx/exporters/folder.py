@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ class ExportFolder:
         self.space: Space = described_space(facts)
         self._n_stored = weights.n_bytes
         self._known = {name for row in rows.values() for name in row.derived}
+        self._n_seen = 0
 
     @property
     def n_bytes(self) -> int:
@@ -108,7 +110,8 @@ class ExportFolder:
         write_durably(self.path / file, model)
         derived = {
             name: (place.offset, place.n_bytes, place.shape, place.dtype.str)
-            for name, place in self.weights.places.items()
+            # Places are never taken back: what was looked at for the last subnet need not be again.
+            for name, place in islice(self.weights.places.items(), self._n_seen, None)
             if name.startswith("derived.") and name not in self._known
         }
         text = self.space.format(arch)
@@ -119,6 +122,7 @@ class ExportFolder:
                 lines.write(json.dumps(asdict(row)) + "\n")
         self.rows[arch] = row
         self._known.update(derived)
+        self._n_seen = len(self.weights.places)
         return row
 
     def _store_weights(self) -> None:

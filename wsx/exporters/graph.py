@@ -157,6 +157,4 @@ def _digest(identity: str, operands: Sequence[str]) -> str:
 
 
 def _node(kind: NodeKind, inputs: tuple[int, ...], digest: str) -> Node:
-    return Node(
-        kind.op, inputs, kind.weights, kind.attributes, kind.shape, kind.identity, digest
-    )
+    return Node(kind.op, inputs, kind.weights, kind.attributes, kind.shape, kind.identity, digest)

@@ -190,7 +190,9 @@ class Trace:
         positions = []
         for symbol in symbols:
             if symbol.trace is not self:
-                self.refuse("a value from outside a cell or pure block, which may read its arguments only")
+                self.refuse(
+                    "a value from outside a cell or pure block, which may read its arguments only"
+                )
             positions.append(symbol.position)
         return positions
 

@@ -36,7 +36,7 @@ class _Learner(Emission):
         output = OPERATORS[node.op].emit(self, node, self._operands)
         if not self._is_repeatable:
             return None
-        return Template(self._steps, self.initializers, self._places[output])
+        return Template(self._steps, self.initializers, self._places.get(output, output))
 
     def ops(self, kind: str, inputs: list[str], n_outputs: int, **attributes: Any) -> list[str]:
         outputs = [f"value {len(self._places) + i}" for i in range(n_outputs)]

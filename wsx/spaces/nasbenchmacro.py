@@ -53,6 +53,11 @@ class NasBenchMacro(Space):
         return tuple(Decision(f"stage{stage}_layer{layer}", _OPTIONS) for stage, layer in _LAYERS)
 
     @property
+    def reference_macro(self) -> Mapping[str, int]:
+        """Macro options of the benchmark's networks."""
+        return {"channels": 32, "n_classes": 10, "in_channels": 3, "image_size": 32}
+
+    @property
     def measures(self) -> Mapping[str, Callable[[], list[Arch] | None]]:
         """All encodings, or one encoding per distinct network (3,969)."""
         return {"encodings": lambda: None, "networks": self._networks}

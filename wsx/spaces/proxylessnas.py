@@ -71,6 +71,11 @@ class ProxylessNas(Space):
             for place, name in enumerate(_NAMES)
         )
 
+    @property
+    def reference_macro(self) -> Mapping[str, int]:
+        """Macro options of P1's networks."""
+        return {"width_percent": 135, "n_classes": 1000, "in_channels": 3, "image_size": 224}
+
     def format(self, arch: Arch) -> str:
         """Return one digit per cell, stages apart, such as ``4063-3642-4614-5656-1550-3``.
 

@@ -87,18 +87,20 @@ def hand_step(weights, momenta, x, labels, recipe, lr):
     for place, gradient in enumerate(grads):
         d = gradient + recipe.weight_decay * weights[place]
         momenta[place] = recipe.momentum * momenta[place] + d
-        weights[place] = weights[place] - lr * (d + recipe.momentum * momenta[place])
+        ahead = d + recipe.momentum * momenta[place]
+        weights[place] = weights[place] - lr * (ahead if recipe.nesterov else momenta[place])
     return loss, norm
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.2, 1e6])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.3])
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_steps_equal_hand_written_ones(clip, label_smoothing, momentum):
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, True), (0.9, True), (0.9, False)])
+def test_steps_equal_hand_written_ones(clip, label_smoothing, momentum, nesterov):
     trainer, batches = linear_trainer(
         epochs=1,
         lr=0.3,
         momentum=momentum,
+        nesterov=nesterov,
         weight_decay=0.05,
         clip=clip,
         label_smoothing=label_smoothing,

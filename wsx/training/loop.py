@@ -95,7 +95,7 @@ class Trainer:
             self._parameters.values(),
             lr=recipe.lr,
             momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
+            nesterov=recipe.nesterov and recipe.momentum > 0,
             weight_decay=recipe.weight_decay,
         )
         self._sums = torch.zeros(3, dtype=torch.float64)

@@ -302,16 +302,6 @@ class Symbol:
             raise AttributeError(name)
         self.trace.refuse(unsupported(f"Tensor.{name}"))
 
-    def call_block(
-        self,
-        block: nn.Module,
-        forward: Recording,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-    ) -> Any:
-        """Record a call of a block that ``wsx.supernets.pure`` declares so."""
-        return self.trace.call_block(block, forward, args, kwargs)
-
     def dim(self) -> int:
         """Return the number of axes."""
         return len(self.shape)

@@ -22,7 +22,8 @@ def pure(block: Block) -> Block:
     def remembered(self: nn.Module, x: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(x, torch.Tensor):
             return forward(self, x, *args, **kwargs)
-        return x.call_block(self, forward, (x, *args), kwargs)
+        # A symbol of a recording, see `wsx.exporters.recorder`.
+        return x.trace.call_block(self, forward, (x, *args), kwargs)
 
     block.forward = remembered
     return block

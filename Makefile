@@ -46,8 +46,9 @@ format: install
 	$(BIN)/ruff format .
 
 bench: install
+	$(BIN)/wsx bench
+	$(BIN)/wsx bench-training
 	$(BIN)/python -m benchmarks.export_rate
-	$(BIN)/python -m benchmarks.score_rate
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

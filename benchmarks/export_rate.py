@@ -6,13 +6,15 @@ python -m benchmarks.export_rate [--json FILE]
 import argparse
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.measure import interleave, print_rows, random_supernet, ratio_rows
+from benchmarks.rows import print_rows
+from wsx.bench.exported import export_torchscript
+from wsx.bench.interleave import interleave, ratio_rows
+from wsx.bench.subject import random_supernet
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.export import export_subnets
 from wsx.exporters.extract import extract
@@ -48,11 +50,8 @@ def main() -> None:
 
     def torchscript() -> None:
         for arch in archs[: N_SUBNETS["torch.onnx, TorchScript"]]:
-            with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-                warnings.simplefilter("ignore")
-                path = Path(folder) / "subnet.onnx"
-                images = (torch.zeros(2, 3, 32, 32),)
-                torch.onnx.export(extract(net, arch), images, path, dynamo=False)
+            with tempfile.TemporaryDirectory() as folder:
+                export_torchscript(extract(net, arch), (3, 32, 32), Path(folder) / "subnet.onnx")
 
     start_s = time.perf_counter()
     jobs = {"wsx": ours, "torch.onnx, dynamo": dynamo, "torch.onnx, TorchScript": torchscript}

@@ -17,7 +17,8 @@ import numpy as np
 from wsx.analysis import Summary, SummaryOptions
 from wsx.spaces.files import ArchChoice
 from wsx.studies.analyze import compare, report_comparison
-from wsx.studies.evaluate_run import RunSubnets, evaluate_run
+from wsx.studies.evaluate_run import evaluate_run
+from wsx.studies.run_subnets import RunSubnets
 from wsx.studies.scoring import Listener
 from wsx.training import RECIPES, DataSpec, RunConfig, train_supernet
 from wsx.training.loop import Progress

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.measure import interleave, random_images, random_supernet, ratio_rows
-from benchmarks.score_rate import eager_job, onnx_job
+from wsx.bench.contenders import all_cores
+from wsx.bench.interleave import interleave, ratio_rows
+from wsx.bench.own import OwnPath
+from wsx.bench.subject import Conditions, Subject, random_subject
+from wsx.bench.tuned import EagerSettings, TunedLoop
 from wsx.data import ImageSet
 from wsx.evaluators.devices import CPU, SessionFactory
 from wsx.evaluators.eager import EagerOracle
@@ -80,23 +81,23 @@ def exported(net: Supernet, archs: list[Arch]) -> tuple[float, float, int]:
     return 1e3 * report.seconds / len(archs), n_bytes, recorder.weights.n_bytes
 
 
+def timed(subject: Subject, archs: list[Arch], n_repeats: int) -> dict[str, list[float]]:
+    """Return the seconds that wsx, everything included, and the eager loop take."""
+    own, eager = OwnPath(subject), TunedLoop(subject, EagerSettings(64))
+    jobs = {"wsx": lambda: own.score(archs), "eager": lambda: eager.score(archs)}
+    with all_cores(subject.n_cores):
+        return interleave(jobs, n_repeats)
+
+
 def measure(name: str, size: Size, n_repeats: int) -> dict[str, Any]:
     """Return the line of one space."""
-    net = random_supernet(name, {**size.options, "image_size": size.image_size}, seed=0)
-    rng = np.random.default_rng(0)
-    measure_name = (
-        "reachable" if "reachable" in net.space.measures else next(iter(net.space.measures))
-    )
-    archs = net.space.sample(max(size.n_archs, N_EXPORTED), rng=rng, measure=measure_name)
-    images = random_images(size.n_images, 0, size=size.image_size)
-    few = archs[: size.n_archs]
-    gaps = agreements(net, few, images.take(64))
+    options = {**size.options, "image_size": size.image_size}
+    n_archs = max(size.n_archs, N_EXPORTED)
+    subject = random_subject(name, options, Conditions(n_archs, size.n_images, MODE))
+    net, archs, few = subject.supernet, subject.archs, subject.archs[: size.n_archs]
+    gaps = agreements(net, few, subject.images.take(64))
     ms, n_bytes, n_weight_bytes = exported(net, archs)
-    jobs = {
-        "wsx": onnx_job(net, few, images, MODE, images),
-        "eager": eager_job(net, few, images, MODE, images, batch_size=64, is_channels_last=True),
-    }
-    rows = ratio_rows(interleave(jobs, n_repeats), len(few), "wsx")
+    rows = ratio_rows(timed(subject, few, n_repeats), len(few), "wsx")
     return {
         "space": name,
         **dataclasses.asdict(size),

@@ -2,44 +2,28 @@
 
     python -m benchmarks.training_step [--json FILE]
 
-bfloat16 pays only where the processor computes in it; the table says whether this one does.
+bfloat16 pays only where the processor computes in it; the table says whether this one does. Beside the plain loop
+that users write, `wsx bench-training` measures.
 """
 
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from itertools import islice
 from pathlib import Path
 
-import torch
-
-from benchmarks.measure import interleave, print_rows, random_images, ratio_rows
-from wsx.spaces import SPACES
-from wsx.supernets import build_supernet
-from wsx.training.augment import Batches
-from wsx.training.loop import Pass, Trainer
-from wsx.training.recipes import Recipe
-from wsx.training.sampling import ArchSampler
+from benchmarks.rows import print_rows
+from wsx.bench.contenders import all_cores
+from wsx.bench.interleave import interleave, ratio_rows
+from wsx.bench.steps import Steps, own_steps
+from wsx.bench.training_subject import TrainingConditions, random_training
 
 N_STEPS = 12
 
 
-def job(recipe: Recipe) -> Callable[[], None]:
-    """Return the job that trains a few steps of a fresh supernet."""
-
-    def train() -> None:
-        net = build_supernet("nasbench201", {"channels": 16, "cells": 1}, seed=0)
-        sampler = ArchSampler(SPACES["nasbench201"], recipe, seed=0)
-
-        def passes(step: int) -> list[Pass]:
-            return [partial(net, arch=arch) for arch in sampler[step]]
-
-        images = random_images(N_STEPS * recipe.batch_size, 0)
-        batches = Batches(images, recipe, seed=0, device=torch.device("cpu"))
-        for _ in Trainer(net, passes, batches, recipe, seed=0).run():
-            pass
-
-    return train
+def job(steps: Steps) -> Callable[[], object]:
+    """Return the job that does a few steps more."""
+    return lambda: list(islice(steps, N_STEPS))
 
 
 def main() -> None:
@@ -48,18 +32,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    base = Recipe(epochs=1, batch_size=128, channels_last=True, autocast="none")
+    subject = random_training("nasbench201", {"channels": 16, "cells": 1}, TrainingConditions())
+    settings = [(last, cast) for last in (True, False) for cast in ("none", "bfloat16")]
     jobs = {
         f"{'channels_last' if last else 'NCHW'}, {cast}": job(
-            replace(base, channels_last=last, autocast=cast)
+            own_steps(subject, replace(subject.recipe, channels_last=last, autocast=cast))
         )
-        for last in (True, False)
-        for cast in ("none", "bfloat16")
+        for last, cast in settings
     }
-    rows = ratio_rows(interleave(jobs, options.repeats), N_STEPS, "channels_last, none")
+    with all_cores(subject.n_cores):
+        seconds = interleave(jobs, options.repeats)
     print_rows(
-        f"one training step, NAS-Bench-201 C=16 N=1, batch 128, {torch.get_num_threads()} threads",
-        rows,
+        f"one training step, NAS-Bench-201 C=16 N=1, batch {subject.recipe.batch_size}, "
+        f"{subject.n_cores} threads",
+        ratio_rows(seconds, N_STEPS, "channels_last, none"),
         options.json,
     )
 

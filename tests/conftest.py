@@ -16,6 +16,14 @@ def _one_torch_thread():
         sys.modules["torch"].set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_user(tmp_path_factory):
+    # What was once measured on this machine must not decide how a test runs.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _one_stream_of_random_numbers():
     # Dropout draws from the global generator: a test's luck must not hang on what ran before it.

@@ -13,7 +13,8 @@ from wsx.spaces import Arch
 from wsx.spaces.files import ArchChoice
 from wsx.spaces.nasbench201 import NASBENCH201
 from wsx.store import Score, ScoreKey, ScoreTable, open_store
-from wsx.studies.evaluate_run import RunSubnets, evaluate_run
+from wsx.studies.evaluate_run import evaluate_run
+from wsx.studies.run_subnets import RunSubnets
 from wsx.supernets.checkpoint import load_tensors, save_tensors
 from wsx.training import RECIPES, DataSpec, Run, RunConfig, open_run, train_supernet
 

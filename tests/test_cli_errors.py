@@ -184,9 +184,9 @@ def test_unknown_truth_is_named(refused, wsx, run, tmp_path):
 
 
 def test_cuda_that_is_absent_is_one_line(refused, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("wsx.evaluators.devices.cuda_problem", lambda: "no driver")
+    monkeypatch.setattr("wsx.evaluators.devices.cuda_problem", lambda index: "no driver")
     message = refused(*evaluate(run.path, tmp_path / "s.h5", "--n", 2, "--device", "cuda"))
-    assert "CUDA was asked for and cannot be used: no driver. Use --device cpu" in message
+    assert "cuda was asked for and cannot be used: no driver. Use --device cpu" in message
 
 
 @pytest.mark.parametrize(

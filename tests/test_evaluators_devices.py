@@ -58,8 +58,9 @@ def without_cuda(monkeypatch):
 
 
 def test_an_unknown_device_is_named_with_the_known_ones():
-    with pytest.raises(OptionError, match="'tpu' is none of: auto, cpu, cuda"):
-        resolve_device("tpu")
+    for name in ("tpu", "", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "auto:1", "cuda:0:1"):
+        with pytest.raises(OptionError, match=f"'{name}' is none of: auto, cpu, cuda, cuda:N"):
+            resolve_device(name)
 
 
 def test_auto_takes_the_cpu_where_there_is_no_cuda(monkeypatch):
@@ -76,8 +77,10 @@ def test_cuda_that_is_absent_is_an_error_and_no_silent_cpu_run(monkeypatch):
 
 def test_cuda_that_works_is_taken(monkeypatch):
     fake_runtime(monkeypatch, available=[CUDA.provider], used=CUDA.provider)
-    assert resolve_device("cuda") is CUDA
-    assert resolve_device("auto") is CUDA
+    assert resolve_device("cuda") == resolve_device("auto") == resolve_device("cuda:0") == CUDA
+    second = resolve_device("cuda:1")
+    assert (second.kind, second.index, CUDA.index) == ("cuda", 1, 0)
+    assert second.options == {**CUDA.options, "device_id": "1"}
 
 
 def test_a_provider_that_is_compiled_in_and_does_not_load_is_found_out(monkeypatch):

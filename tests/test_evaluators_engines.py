@@ -16,7 +16,7 @@ from wsx.evaluators.sources import SupernetSource, session_factory
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.emit import INPUT, LABELS
 from wsx.spaces.nasbench201 import CONV_3X3, NASBENCH201, NONE, SKIP
-from wsx.studies.evaluate_run import RunSubnets
+from wsx.studies.run_subnets import RunSubnets
 from wsx.studies.scoring import ScoringOptions, onnx_engine
 from wsx.supernets import build_supernet
 

@@ -3,7 +3,7 @@ from small_run import BN, BN_MODES, N_IMAGES, small_run, some_archs
 
 from wsx.evaluators.devices import CPU, cuda_problem, resolve_device
 from wsx.evaluators.sources import SupernetSource
-from wsx.studies.evaluate_run import RunSubnets
+from wsx.studies.run_subnets import RunSubnets
 from wsx.studies.scoring import ScoringOptions, onnx_engine
 
 pytestmark = pytest.mark.gpu

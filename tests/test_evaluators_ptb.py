@@ -25,8 +25,10 @@ from wsx.spaces.files import ArchChoice
 from wsx.store import open_store
 from wsx.studies.analyze import compare, report_comparison
 from wsx.studies.evaluate_folder import evaluate_folder
-from wsx.studies.evaluate_run import RunSubnets, evaluate_run, export_run
+from wsx.studies.evaluate_run import evaluate_run
+from wsx.studies.export_run import export_run
 from wsx.studies.images import ImageChoice
+from wsx.studies.run_subnets import RunSubnets
 from wsx.studies.scoring import ScoringOptions
 from wsx.supernets.checkpoint import load_tensors, save_tensors
 from wsx.training import DataSpec, RunConfig, train_supernet

@@ -10,7 +10,8 @@ from wsx.exporters.emit import emit_subnet
 from wsx.exporters.folder import open_folder
 from wsx.exporters.weights import WEIGHT_FILE
 from wsx.spaces.files import ArchChoice
-from wsx.studies.evaluate_run import RunSubnets, export_run
+from wsx.studies.export_run import export_run
+from wsx.studies.run_subnets import RunSubnets
 
 ARCHS = some_archs(3, seed=4, measure="reachable")
 

@@ -16,13 +16,16 @@ from small_run import (
     write_archs,
 )
 
+from wsx.analysis.race import RaceRules
 from wsx.errors import CheckpointError, DataError, ExportError, OptionError
 from wsx.exporters.subnets import SubnetRecorder
 from wsx.spaces.files import ArchChoice
 from wsx.spaces.nasbench201 import NASBENCH201
 from wsx.studies.evaluate_folder import evaluate_folder
-from wsx.studies.evaluate_run import RunSubnets, evaluate_run, export_run
+from wsx.studies.evaluate_run import evaluate_run
+from wsx.studies.export_run import export_run
 from wsx.studies.images import ImageChoice
+from wsx.studies.run_subnets import RunSubnets
 from wsx.studies.scoring import Listener, ScoringOptions
 from wsx.supernets.checkpoint import load_tensors, save_tensors
 from wsx.training import open_run
@@ -67,6 +70,41 @@ def test_order_and_workers_change_no_score(run, reference, tmp_path, bn):
     assert len(table) == len(ARCHS)
     assert outcomes(table) == outcomes(reference[bn])
     assert np.array_equal(losses(table), losses(reference[bn]))
+
+
+@pytest.mark.slow  # Worker processes import torch, seconds each.
+def test_worker_processes_give_the_same_scores(run, reference, tmp_path):
+    options = ScoringOptions(n_workers=2, is_isolated=True)
+    evaluate(run, tmp_path / "s.h5", ARCHS, bn=BN, options=options)
+    table = read_table(tmp_path / "s.h5")
+    assert outcomes(table) == outcomes(reference[BN])
+    assert np.array_equal(losses(table), losses(reference[BN]))
+    assert (table.seconds_run > 0).all()
+
+
+@pytest.mark.parametrize("options", [{"engine": "torch"}, {"race": RaceRules(2, 0.05, 0.002, 0)}])
+def test_worker_processes_neither_race_nor_run_the_oracle(run, tmp_path, options):
+    with pytest.raises(OptionError, match="leave --isolate out"):
+        evaluate_run(
+            RunSubnets(run, BN),
+            tmp_path / "s.h5",
+            choice=ArchChoice(n=2),
+            options=ScoringOptions(is_isolated=True),
+            **options,
+        )
+
+
+def test_a_folder_is_scored_in_one_process(folders, tmp_path):
+    with pytest.raises(OptionError, match="an exported folder is scored in one process"):
+        evaluate_folder(folders[BN], tmp_path / "s.h5", options=ScoringOptions(is_isolated=True))
+
+
+def test_devices_of_two_kinds_do_not_mix(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("wsx.evaluators.devices.cuda_problem", lambda index: None)
+    with pytest.raises(OptionError, match="--device cpu,cuda:1 names several kinds"):
+        evaluate_run(
+            RunSubnets(run, BN), tmp_path / "s.h5", choice=ArchChoice(n=2), device="cpu,cuda:1"
+        )
 
 
 @pytest.mark.parametrize("bn", [BN, "running"])

@@ -10,7 +10,8 @@ from wsx.data import ImageSet, load_data, photos
 from wsx.errors import DataError, OptionError
 from wsx.spaces.files import ArchChoice
 from wsx.store import open_store
-from wsx.studies.evaluate_run import RunSubnets, evaluate_run
+from wsx.studies.evaluate_run import evaluate_run
+from wsx.studies.run_subnets import RunSubnets
 from wsx.training import RECIPES, DataSpec, RunConfig, train_supernet
 from wsx.training.augment import Batches
 from wsx.training.photos import PhotoCrops

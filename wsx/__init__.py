@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from wsx.store import open_store
     from wsx.studies.analyze import compare, report_comparison
     from wsx.studies.evaluate_folder import evaluate_folder
-    from wsx.studies.evaluate_run import RunSubnets, evaluate_run, export_run
+    from wsx.studies.evaluate_run import evaluate_run
+    from wsx.studies.export_run import export_run
     from wsx.studies.images import ImageChoice
+    from wsx.studies.run_subnets import RunSubnets
     from wsx.supernets import build_supernet
     from wsx.training import RECIPES, DataSpec, RunConfig, open_run, train_supernet
     from wsx.truth import load_truth
@@ -33,9 +35,9 @@ _HOMES = {
     "compare": "wsx.studies.analyze",
     "report_comparison": "wsx.studies.analyze",
     "evaluate_folder": "wsx.studies.evaluate_folder",
-    "RunSubnets": "wsx.studies.evaluate_run",
+    "RunSubnets": "wsx.studies.run_subnets",
     "evaluate_run": "wsx.studies.evaluate_run",
-    "export_run": "wsx.studies.evaluate_run",
+    "export_run": "wsx.studies.export_run",
     "ImageChoice": "wsx.studies.images",
     "build_supernet": "wsx.supernets",
     "RECIPES": "wsx.training",

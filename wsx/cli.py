@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from wsx import cli_inspect
+from wsx import cli_bench, cli_inspect
 from wsx import options as o
 from wsx.console import print_json, print_rows, progress_bar, stdout, summary_table
 from wsx.errors import OptionError, WsxError
@@ -32,6 +32,8 @@ app.command()(cli_inspect.spaces)
 app.command("check-space")(cli_inspect.check_space_command)
 app.command()(cli_inspect.recipes)
 app.command()(cli_inspect.doctor)
+app.command()(cli_bench.bench)
+app.command("bench-training")(cli_bench.bench_training)
 
 
 @app.callback(invoke_without_command=True)
@@ -168,7 +170,8 @@ def export_subnets_command(
     """Export subnets as ONNX files that share one weight file, and verify a sample."""
     from wsx.spaces import load_space
     from wsx.spaces.files import ArchChoice
-    from wsx.studies.evaluate_run import RunSubnets, export_run
+    from wsx.studies.export_run import export_run
+    from wsx.studies.run_subnets import RunSubnets
     from wsx.training import open_run
 
     if verify != "all" and not verify.isdecimal():
@@ -211,12 +214,28 @@ def evaluate(
     device: o.Device = "auto",
     workers: o.Workers = None,
     batch_size: o.BatchSize = None,
+    merge: o.Merge = None,
+    isolate: o.Isolate = False,
+    race: Annotated[
+        int | None,
+        typer.Option("--race", help="Find the top K only, on as few images as it takes."),
+    ] = None,
+    delta: Annotated[
+        float, typer.Option("--race-delta", help="Probability that the top K may be wrong.")
+    ] = 0.05,
+    tolerance: Annotated[
+        float,
+        typer.Option("--race-tolerance", help="Percentage points that need not be told apart."),
+    ] = 0.2,
     data: o.DataNow = None,
     space: o.OwnSpace = None,
     quiet: o.Quiet = False,
     json_: o.Json = False,
 ) -> None:
     """Score a population into a score file; what the file holds already is skipped."""
+    from wsx.analysis.race import RaceRules
+    from wsx.evaluators.merging import MergeLimits
+    from wsx.evaluators.race_report import RaceReport
     from wsx.exporters.folder import is_folder
     from wsx.spaces import load_space
     from wsx.spaces.files import ArchChoice
@@ -226,25 +245,33 @@ def evaluate(
     if space is not None:
         load_space(space)
     choice = ArchChoice(n, seed, measure, archs, all_)
-    options = ScoringOptions(batch_size, workers)
+    limits = MergeLimits.parse(merge or "auto")
+    options = ScoringOptions(batch_size, workers, is_isolated=isolate, merge=limits)
+    rules = None if race is None else RaceRules(race, delta, tolerance / 100, seed)
+    if race is not None and merge is not None:
+        raise OptionError("--merge is of no use to --race, whose subnets run one by one; leave it out")
     with progress_bar(is_quiet=quiet) as start:
+        planned, scored = start("plan"), start("score" if race is None else "race")
         shared: dict[str, Any] = {
             "choice": choice,
             "images": ImageChoice(split, images),
             "device": device,
             "options": options,
-            "listener": Listener(start("plan"), start("score")),
+            "race": rules,
+            "listener": Listener(planned, scored, scored),
         }
         if is_folder(source):
             from wsx.studies.evaluate_folder import evaluate_folder
 
-            if bn is not None or engine != "onnx" or checkpoint != "last":
+            if bn is not None or engine != "onnx" or checkpoint != "last" or merge is not None:
                 raise OptionError(
-                    "--bn, --engine and --checkpoint were fixed when the folder was exported; leave them out"
+                    "--bn, --engine, --checkpoint and --merge were fixed when the folder was exported; "
+                    "leave them out"
                 )
             key, report = evaluate_folder(source, out, data=data, **shared)
         else:
-            from wsx.studies.evaluate_run import RunSubnets, evaluate_run
+            from wsx.studies.evaluate_run import evaluate_run
+            from wsx.studies.run_subnets import RunSubnets
             from wsx.training import open_run
 
             subnets = RunSubnets(open_run(source), bn or "calibrated:4x256", checkpoint, data)
@@ -257,9 +284,14 @@ def evaluate(
         "there already": report.n_finished,
         "asked for twice": report.n_repeated,
         "failed": report.n_failed,
+        "merged models": report.n_models,
+        "multiply-adds saved": report.saved_share if json_ else f"{report.saved_share:.1%}",
         "provider": key.provider,
         "bn": key.bn,
     }
+    if isinstance(report, RaceReport):
+        facts |= {"eliminated": report.n_eliminated}
+        facts |= {"race": report.as_dict()} if json_ else report.facts()
     return print_json(facts) if json_ else print_rows("scored", facts)
 
 

@@ -40,7 +40,7 @@ SetSupernet = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, or cuda:0,cuda:1.")]
 Truth = Annotated[
     str | None,
     typer.Option("--truth", help="PATH:COLUMN, a NATS-Bench folder, or a packaged table."),
@@ -73,9 +73,22 @@ Images = Annotated[
 Engine = Annotated[str, typer.Option("--engine", help="onnx, or torch for the eager oracle.")]
 Split = Annotated[str, typer.Option("--split", help="Split to measure on: valid or test.")]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="How many at once; default all cores.")
+    int | None, typer.Option("--workers", help="How many at once; default suits the machine.")
 ]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Images per batch.")]
+Merge = Annotated[
+    str | None,
+    typer.Option(
+        "--merge",
+        help="Most subnets of a run that one model scores, or auto, or never; changes no score.",
+    ),
+]
+Isolate = Annotated[
+    bool,
+    typer.Option(
+        "--isolate", help="Score in worker processes, replaced when they die or grow old."
+    ),
+]
 Level = Annotated[float, typer.Option("--level", help="Level of the intervals.")]
 TorchDevice = Annotated[str, typer.Option("--device", help="Torch device, such as cpu or cuda.")]
 DemoOut = Annotated[Path, typer.Option("--out", help="Folder for the run, scores and report.")]

@@ -8,7 +8,7 @@ import numpy as np
 from wsx.data import ImageSet
 from wsx.errors import OptionError
 from wsx.evaluators.devices import Device, import_onnxruntime
-from wsx.exporters.emit import CORRECT, INPUT, LABELS, LOSS_SUM, OUTCOMES, PADDING_LABEL
+from wsx.exporters.emit import INPUT, LABELS, PADDING_LABEL, score_outputs
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,22 @@ class Tally:
     outcomes: np.ndarray
 
 
+class _RunningTally:
+    """A tally that grows batch by batch."""
+
+    def __init__(self) -> None:
+        self._correct, self._loss_sum = 0, 0.0
+        self._outcomes: list[np.ndarray] = []
+
+    def add(self, correct: int, loss_sum: float, outcomes: np.ndarray) -> None:
+        self._correct += correct
+        self._loss_sum += loss_sum
+        self._outcomes.append(outcomes)
+
+    def total(self) -> Tally:
+        return Tally(self._correct, self._loss_sum, np.concatenate(self._outcomes))
+
+
 class DeviceImages:
     """A set of images, resident on a device in batches of one shape.
 
@@ -57,20 +73,27 @@ class DeviceImages:
 
     def score(self, session: Any) -> Tally:
         """Return the tally of a session whose model has the scoring head."""
-        correct, loss_sum = 0, 0.0
-        outcomes = []
+        return self._score(session, [""])[0]
+
+    def score_merged(self, session: Any, n_subnets: int) -> list[Tally]:
+        """Return the tallies of a session whose model has a scoring head for each of several subnets."""
+        return self._score(session, [f".{number}" for number in range(n_subnets)])
+
+    def _score(self, session: Any, suffixes: list[str]) -> list[Tally]:
+        tallies = [_RunningTally() for _ in suffixes]
+        names = [name for suffix in suffixes for name in score_outputs(suffix)]
         binding = session.io_binding()
         for batch in self.batches:
             binding.bind_ortvalue_input(INPUT, batch.images)
             binding.bind_ortvalue_input(LABELS, batch.labels)
-            for name in (CORRECT, LOSS_SUM, OUTCOMES):
+            for name in names:
                 binding.bind_output(name, "cpu")
             session.run_with_iobinding(binding)
             values = binding.copy_outputs_to_cpu()
-            correct += int(values[0])
-            loss_sum += float(values[1])
-            outcomes.append(values[2][: batch.n_images].astype(bool))
-        return Tally(correct, loss_sum, np.concatenate(outcomes))
+            for number, tally in enumerate(tallies):
+                correct, loss_sum, outcomes = values[3 * number : 3 * number + 3]
+                tally.add(int(correct), float(loss_sum), outcomes[: batch.n_images].astype(bool))
+        return [tally.total() for tally in tallies]
 
     def run(self, session: Any, outputs: list[str]) -> list[list[np.ndarray]]:
         """Return the named outputs of every batch, for models that read images alone."""
@@ -94,7 +117,7 @@ def _batch(images: ImageSet, start: int, size: int, device: Device, *, pads: boo
         labels = np.concatenate([labels, np.full(n_missing, PADDING_LABEL, dtype=np.int64)])
     value = import_onnxruntime().OrtValue.ortvalue_from_numpy
     return Batch(
-        value(np.ascontiguousarray(x), device.kind, 0),
-        value(np.ascontiguousarray(labels, dtype=np.int64), device.kind, 0),
+        value(np.ascontiguousarray(x), device.kind, device.index),
+        value(np.ascontiguousarray(labels, dtype=np.int64), device.kind, device.index),
         size - n_missing,
     )

@@ -5,7 +5,7 @@ goes on silently on the CPU. So a device is probed with a small convolution, fal
 """
 
 import importlib.metadata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -68,6 +68,16 @@ class Device:
     options: dict[str, str] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """What ``resolve_device`` makes it from."""
+        return f"cuda:{self.index}" if self.kind == "cuda" else self.kind
+
+    @property
+    def index(self) -> int:
+        """Which of the devices of its kind."""
+        return int(self.options.get("device_id", "0"))
+
+    @property
     def has_fused_norm(self) -> bool:
         """Whether the provider runs BatchNorm with batch statistics as one node."""
         return self.kind == "cpu"
@@ -94,35 +104,38 @@ def resolve_device(name: str) -> Device:
     """Return the device of a name; ``auto`` takes CUDA where it works.
 
     Raises:
-        OptionError: The name is not auto, cpu or cuda.
+        OptionError: The name is not auto, cpu, cuda or cuda:N.
         DeviceError: CUDA was asked for and cannot be used.
         MissingExtraError: ONNX Runtime is not installed.
     """
-    if name not in DEVICES:
-        raise OptionError(f"device {name!r} is none of: {', '.join(DEVICES)}")
+    kind, _, index = name.partition(":")
+    if kind not in DEVICES or (":" in name and not (kind == "cuda" and index.isdecimal())):
+        raise OptionError(f"device {name!r} is none of: {', '.join(DEVICES)}, cuda:N")
     import_onnxruntime()
     if name == "cpu":
         return CPU
-    problem = cuda_problem()
+    cuda = replace(CUDA, options={**CUDA.options, "device_id": index or "0"})
+    problem = cuda_problem(cuda.index)
     if problem is None:
-        return CUDA
+        return cuda
     if name == "auto":
         return CPU
     raise DeviceError(
-        f"CUDA was asked for and cannot be used: {problem}. Use --device cpu, or `wsx doctor`"
+        f"{name} was asked for and cannot be used: {problem}. Use --device cpu, or `wsx doctor`"
     )
 
 
 @cache
-def cuda_problem() -> str | None:
+def cuda_problem(index: int = 0) -> str | None:
     """Return why CUDA sessions cannot run here, ``None`` if they can."""
     ort = import_onnxruntime()
     if CUDA.provider not in ort.get_available_providers():
         have = ", ".join(installed_distributions()) or "none"
         return f"this ONNX Runtime has no CUDA provider (installed: {have}; needed: wsx[gpu])"
+    device = replace(CUDA, options={**CUDA.options, "device_id": str(index)})
     ort.set_default_logger_severity(4)
     try:
-        session = SessionFactory(WeightFile({}), CUDA).session(_probe_model())
+        session = SessionFactory(WeightFile({}), device).session(_probe_model())
         session.run(None, {"x": np.ones((1, 1, 4, 4), np.float32)})
     except Exception as error:
         # Whatever it is, it is the reason that is reported.
@@ -133,14 +146,16 @@ def cuda_problem() -> str | None:
 
 
 class SessionFactory:
-    """Makes single-threaded sessions that read weights from memory and never leave their device.
+    """Makes sessions that read weights from memory and never leave their device.
 
     Args:
         weights: The shared weights, found by models under the name of the weight file.
         device: Where sessions run.
+        n_threads: Threads of each session; subnets side by side scale better than threads within one.
     """
 
-    def __init__(self, weights: WeightFile, device: Device) -> None:
+    def __init__(self, weights: WeightFile, device: Device, *, n_threads: int = 1) -> None:
+        self._n_threads = n_threads
         self._ort = import_onnxruntime()
         self._weights = weights
         self._options: tuple[Any, Any] | None = None
@@ -170,10 +185,15 @@ class SessionFactory:
         if self._options is not None and self._options[0].nbytes == buffer.nbytes:
             return self._options[1]
         options = self._ort.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = self._n_threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        # Nodes that several subnets of one model compute alike and do not share are apart for a reason, see
+        # `wsx.exporters.merge`; within a subnet recording left no two equal ones.
+        options.add_session_config_entry(
+            "optimization.disable_specified_optimizers", "CommonSubexpressionElimination"
+        )
         if self.device.kind != "cpu":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if buffer.nbytes:

@@ -20,6 +20,21 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """Groups that one model scores; of one group, its subnet alone.
+
+    Attributes:
+        groups: At least one.
+        cost_apart: Multiply-adds over all images of the subnets one by one; 0 where nothing was planned.
+        cost_together: The same in one model.
+    """
+
+    groups: list[Group]
+    cost_apart: int = 0
+    cost_together: int = 0
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to do with every arch of a population; each lands in exactly one place.
 

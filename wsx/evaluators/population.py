@@ -13,13 +13,15 @@ from itertools import islice
 import numpy as np
 
 from wsx.errors import WsxError
-from wsx.evaluators.engines import Engine
-from wsx.evaluators.plan import Group, Plan, make_plan
+from wsx.evaluators.batches import Tally
+from wsx.evaluators.engines import Engine, MergingEngine, Timing
+from wsx.evaluators.merging import MergePlanner
+from wsx.evaluators.plan import Bundle, Group, make_plan
 from wsx.spaces import Arch, Cost, Space
 from wsx.store import Campaign, Score
 
 MAX_CHUNK = 16
-"""Groups per chunk at most: a crash loses no more than the chunks in flight."""
+"""Groups per chunk at most, but for larger bundles: a crash loses no more than the chunks in flight."""
 
 UNKNOWN_COST = Cost(-1, -1)
 
@@ -34,6 +36,9 @@ class PopulationReport:
         n_finished: Archs that the campaign held already.
         n_repeated: Archs asked for more than once.
         n_failed: Archs that could not be scored; their rows say why.
+        n_models: Models that scored several subnets at once.
+        cost_apart: Multiply-adds over all images of the subnets that were run, one by one; 0 without a planner.
+        cost_saved: Those of them that shared nodes made unnecessary.
     """
 
     n_run: int
@@ -41,6 +46,14 @@ class PopulationReport:
     n_finished: int
     n_repeated: int
     n_failed: int
+    n_models: int = 0
+    cost_apart: int = 0
+    cost_saved: int = 0
+
+    @property
+    def saved_share(self) -> float:
+        """Share of the multiply-adds that merging saved."""
+        return self.cost_saved / self.cost_apart if self.cost_apart else 0.0
 
 
 def score_population(
@@ -53,6 +66,7 @@ def score_population(
     function_key: Callable[[Arch], str],
     executor: Executor,
     n_workers: int,
+    merging: MergePlanner | None = None,
     on_planned: Callable[[int, int], None] | None = None,
     on_scored: Callable[[int, int], None] | None = None,
 ) -> PopulationReport:
@@ -61,12 +75,14 @@ def score_population(
     Args:
         archs: The population.
         campaign: Where scores go, durably, as they come.
-        engine: Scores one subnet.
+        engine: Scores subnets.
         space: Of the archs.
         cost: Params and multiply-adds of an arch; where it fails they are unknown.
         function_key: Of an arch.
         executor: Runs chunks of the plan.
         n_workers: How many chunks to keep in flight.
+        merging: Decides which subnets one model scores, and then gives function keys in place of
+            ``function_key``; without it they are scored one by one. Scores are the same.
         on_planned: Called with archs planned and archs in all.
         on_scored: Called with archs scored and archs to score.
 
@@ -77,18 +93,25 @@ def score_population(
         archs,
         finished=campaign.finished(),
         known=campaign.known_functions(),
-        function_key=function_key,
+        function_key=function_key if merging is None else merging.function_key,
         on_arch=on_planned,
+    )
+    bundles = (
+        [Bundle([group]) for group in plan.groups]
+        if merging is None
+        else merging.bundles(plan.groups, n_workers)
     )
     rows = _Rows(space, cost, len(campaign.image_ids))
     ready = [rows.failed(arch, "", error) for arch, error in plan.failures.items()]
     ready += [rows.copied(arch, score) for arch, score in plan.known]
     campaign.append(ready)
     n_done, n_failed, failed_functions = len(ready), len(plan.failures), set[str]()
+    merged: list[Bundle] = []
     if on_scored is not None and plan.n_missing:
         on_scored(n_done, plan.n_missing)
-    for scores in _run(plan, engine, rows, executor, n_workers):
+    for scores, some_merged in _run(bundles, engine, rows, executor, n_workers):
         campaign.append(scores)
+        merged += some_merged
         n_done += len(scores)
         failed = [score.function_key for score in scores if score.status != "ok"]
         n_failed += len(failed)
@@ -96,21 +119,31 @@ def score_population(
         if on_scored is not None:
             on_scored(n_done, plan.n_missing)
     n_run = len(plan.groups) - len(failed_functions)
-    n_shared = plan.n_missing - n_run - n_failed
-    return PopulationReport(n_run, n_shared, plan.n_finished, plan.n_repeated, n_failed)
+    return PopulationReport(
+        n_run,
+        plan.n_missing - n_run - n_failed,
+        plan.n_finished,
+        plan.n_repeated,
+        n_failed,
+        len(merged),
+        sum(bundle.cost_apart for bundle in bundles),
+        sum(bundle.cost_apart - bundle.cost_together for bundle in merged),
+    )
+
+
+Chunk = tuple[list[Score], list[Bundle]]
+"""The scores of some bundles, and those bundles that one model scored."""
 
 
 def _run(
-    plan: Plan, engine: Engine, rows: "_Rows", executor: Executor, n_workers: int
-) -> Iterator[list[Score]]:
+    bundles: list[Bundle], engine: Engine, rows: "_Rows", executor: Executor, n_workers: int
+) -> Iterator[Chunk]:
     """Yield the scores of chunks as they end, with a bounded number of chunks in flight."""
-    n_per_chunk = min(MAX_CHUNK, max(1, math.ceil(len(plan.groups) / (4 * n_workers))))
-    starts = iter(range(0, len(plan.groups), n_per_chunk))
-    running: set[Future[list[Score]]] = set()
+    chunks = _chunks(bundles, n_workers)
+    running: set[Future[Chunk]] = set()
     try:
         while True:
-            for start in islice(starts, 2 * n_workers - len(running)):
-                chunk = plan.groups[start : start + n_per_chunk]
+            for chunk in islice(chunks, 2 * n_workers - len(running)):
                 running.add(executor.submit(score_chunk, engine, rows, chunk))
             if not running:
                 return
@@ -122,47 +155,64 @@ def _run(
             future.cancel()
 
 
-def score_chunk(engine: Engine, rows: "_Rows", chunk: list[Group]) -> list[Score]:
-    """Return the scores of all archs of some groups; a subnet that fails is a row with its error."""
-    scores = []
-    for group in chunk:
-        first, *others = group.archs
-        score = _score(engine, rows, group.function_key, first)
-        scores.append(score)
-        scores += [rows.copied(arch, score) for arch in others]
-    return scores
+def _chunks(bundles: list[Bundle], n_workers: int) -> Iterator[list[Bundle]]:
+    n_groups = sum(len(bundle.groups) for bundle in bundles)
+    n_most = min(MAX_CHUNK, max(1, math.ceil(n_groups / (4 * n_workers))))
+    chunk: list[Bundle] = []
+    n_free = n_most
+    for bundle in bundles:
+        if chunk and len(bundle.groups) > n_free:
+            yield chunk
+            chunk, n_free = [], n_most
+        chunk.append(bundle)
+        n_free -= len(bundle.groups)
+    if chunk:
+        yield chunk
 
 
-def _score(engine: Engine, rows: "_Rows", function_key: str, arch: Arch) -> Score:
+def score_chunk(engine: Engine, rows: "_Rows", chunk: list[Bundle]) -> Chunk:
+    """Return the scores of all archs of some bundles; a subnet that fails is a row with its error."""
+    scores: list[Score] = []
+    merged = []
+    for bundle in chunk:
+        found = _score_together(engine, rows, bundle.groups)
+        if found is not None:
+            merged.append(bundle)
+        else:
+            # Alone, only the subnet at fault fails.
+            found = [_score(engine, rows, group) for group in bundle.groups]
+        for group, score in zip(bundle.groups, found, strict=True):
+            scores += [score, *(rows.copied(arch, score) for arch in group.archs[1:])]
+    return scores, merged
+
+
+def _score_together(engine: Engine, rows: "_Rows", groups: list[Group]) -> list[Score] | None:
+    if len(groups) == 1 or not isinstance(engine, MergingEngine):
+        return None
+    try:
+        found = engine.score_together([group.archs[0] for group in groups])
+    except Exception:
+        # As in `_score`; what is wrong shows when each runs alone.
+        return None
+    return [
+        rows.scored(group, tally, seconds)
+        for group, (tally, seconds) in zip(groups, found, strict=True)
+    ]
+
+
+def _score(engine: Engine, rows: "_Rows", group: Group) -> Score:
+    arch = group.archs[0]
     try:
         tally, seconds = engine.score(arch)
     except Exception as error:
         # ONNX Runtime's and protobuf's own errors derive from nothing narrower; the row keeps what they said.
-        return rows.failed(arch, function_key, f"{type(error).__name__}: {error}")
-    is_finite = math.isfinite(tally.loss_sum)
-    cost = rows.cost_of(arch)
-    return Score(
-        arch=arch,
-        text=rows.space.format(arch),
-        function_key=function_key,
-        correct=tally.correct,
-        total=len(tally.outcomes),
-        loss_sum=tally.loss_sum,
-        bits=np.packbits(tally.outcomes).tobytes(),
-        seconds_record=seconds["record"],
-        seconds_calibrate=seconds["calibrate"],
-        seconds_build=seconds["build"],
-        seconds_run=seconds["run"],
-        status="ok" if is_finite else "not-finite",
-        error="" if is_finite else f"the summed loss is {tally.loss_sum}",
-        params=cost.params,
-        flops=cost.flops,
-    )
+        return rows.failed(arch, group.function_key, f"{type(error).__name__}: {error}")
+    return rows.scored(group, tally, seconds)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Builds rows that no engine made."""
+    """Builds rows."""
 
     space: Space
     cost: Callable[[Arch], Cost]
@@ -174,6 +224,28 @@ class _Rows:
         except WsxError:
             # Measured costs need a subnet that can be recorded; its row says why this one cannot.
             return UNKNOWN_COST
+
+    def scored(self, group: Group, tally: Tally, seconds: Timing) -> Score:
+        arch = group.archs[0]
+        is_finite = math.isfinite(tally.loss_sum)
+        cost = self.cost_of(arch)
+        return Score(
+            arch=arch,
+            text=self.space.format(arch),
+            function_key=group.function_key,
+            correct=tally.correct,
+            total=len(tally.outcomes),
+            loss_sum=tally.loss_sum,
+            bits=np.packbits(tally.outcomes).tobytes(),
+            seconds_record=seconds["record"],
+            seconds_calibrate=seconds["calibrate"],
+            seconds_build=seconds["build"],
+            seconds_run=seconds["run"],
+            status="ok" if is_finite else "not-finite",
+            error="" if is_finite else f"the summed loss is {tally.loss_sum}",
+            params=cost.params,
+            flops=cost.flops,
+        )
 
     def copied(self, arch: Arch, score: Score) -> Score:
         cost = self.cost_of(arch)

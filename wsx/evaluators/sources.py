@@ -4,7 +4,7 @@ Both answer the same questions: which function does an arch compute, and what mo
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,9 +13,10 @@ import onnx
 from wsx.evaluators.calibration import Calibrator
 from wsx.evaluators.devices import Device, SessionFactory
 from wsx.exporters.batchnorm import BatchNormMode
-from wsx.exporters.cost import subnet_cost
-from wsx.exporters.emit import attach_scoring_head, emit_subnet
+from wsx.exporters.cost import node_multiply_adds, subnet_cost
+from wsx.exporters.emit import attach_scoring_head, emit_merged, emit_subnet
 from wsx.exporters.folder import ExportFolder
+from wsx.exporters.merge import MergedGraph, merge_calibration, merge_graphs
 from wsx.exporters.weights import WeightFile
 from wsx.spaces import Arch, Cost, Space
 
@@ -39,6 +40,25 @@ class Prepared:
     seconds_record: float
     seconds_calibrate: float
     seconds_build: float
+
+
+@dataclass(frozen=True)
+class PreparedTogether:
+    """One model ready to score several subnets, and what it took to make it.
+
+    Attributes:
+        model: Serialised, with a scoring head for each subnet.
+        seconds_record: Time to record each graph.
+        seconds_calibrate: Each subnet's part of the time for BatchNorm statistics.
+        seconds_build: Time to merge the graphs and write the model.
+        shares: Each subnet's part of what the model computes; they add up to 1.
+    """
+
+    model: bytes
+    seconds_record: list[float]
+    seconds_calibrate: list[float]
+    seconds_build: float
+    shares: list[float]
 
 
 class SubnetSource(Protocol):
@@ -75,6 +95,9 @@ class SubnetSource(Protocol):
 
     def prepare(self, arch: Arch) -> Prepared:
         """Return the scoring model of an arch; raises WsxError where there is none."""
+
+    def prepare_together(self, archs: Sequence[Arch]) -> PreparedTogether | None:
+        """Return one scoring model of several archs, None where the source has only one for each."""
 
 
 class SupernetSource:
@@ -129,6 +152,41 @@ class SupernetSource:
             time.perf_counter() - calibrated_s,
         )
 
+    def prepare_together(self, archs: Sequence[Arch]) -> PreparedTogether:
+        """Record, calibrate and emit several subnets as one model.
+
+        Raises:
+            ExportError: One of them cannot be recorded or calibrated.
+        """
+        graphs, seconds_record = [], []
+        for arch in archs:
+            start_s = time.perf_counter()
+            graphs.append(self._recorder.record(arch))
+            seconds_record.append(time.perf_counter() - start_s)
+        recorded_s = time.perf_counter()
+        statistics, seconds_calibrate = None, [0.0] * len(graphs)
+        if self._calibrator is not None:
+            calibration = merge_calibration(graphs)
+            statistics = self._calibrator(calibration.graph)
+            seconds = time.perf_counter() - recorded_s
+            seconds_calibrate = [part * seconds for part in self._shares(calibration)]
+        calibrated_s = time.perf_counter()
+        merged = merge_graphs(graphs)
+        model = emit_merged(
+            merged, self.weights, statistics=statistics, has_fused_norm=self._device.has_fused_norm
+        )
+        attach_scoring_head(model)
+        return PreparedTogether(
+            model.SerializeToString(),
+            seconds_record,
+            seconds_calibrate,
+            time.perf_counter() - calibrated_s,
+            self._shares(merged),
+        )
+
+    def _shares(self, merged: MergedGraph) -> list[float]:
+        return merged.shares(node_multiply_adds(merged.graph, self.weights))
+
 
 class FolderSource:
     """Subnets read from a folder that ``wsx export-subnets`` wrote; needs no torch.
@@ -161,7 +219,10 @@ class FolderSource:
         attach_scoring_head(model)
         return Prepared(model.SerializeToString(), 0.0, 0.0, time.perf_counter() - start_s)
 
+    def prepare_together(self, archs: Sequence[Arch]) -> None:
+        """Return None: models on disk are finished."""
 
-def session_factory(source: SubnetSource, device: Device) -> SessionFactory:
+
+def session_factory(source: SubnetSource, device: Device, *, n_threads: int = 1) -> SessionFactory:
     """Return the factory that makes the sessions of a source's models."""
-    return SessionFactory(source.weights, device)
+    return SessionFactory(source.weights, device, n_threads=n_threads)

@@ -55,7 +55,7 @@ class DeviceText:
 
     def _value(self, array: np.ndarray) -> Any:
         value = import_onnxruntime().OrtValue.ortvalue_from_numpy
-        return value(np.ascontiguousarray(array), self._device.kind, 0)
+        return value(np.ascontiguousarray(array), self._device.kind, self._device.index)
 
     def score(self, session: Any) -> Tally:
         """Return the tally, token by token, of a session whose model has the scoring head."""

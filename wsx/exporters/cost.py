@@ -29,7 +29,12 @@ def graph_cost(graph: Graph, weights: WeightFile) -> Cost:
     """
     learnt = {name for node in graph.nodes for name in _learnt(node) if name is not None}
     params = sum(math.prod(weights[name].shape) for name in learnt)
-    return Cost(params, sum(_multiply_adds(graph, node, weights) for node in graph.nodes))
+    return Cost(params, sum(node_multiply_adds(graph, weights)))
+
+
+def node_multiply_adds(graph: Graph, weights: WeightFile) -> list[int]:
+    """Return the multiply-adds of every node for one image, counted as ``Cost`` says."""
+    return [_multiply_adds(graph, node, weights) for node in graph.nodes]
 
 
 def _learnt(node: Node) -> tuple[str | None, ...]:

@@ -12,6 +12,7 @@ from wsx.errors import ExportError
 from wsx.exporters.batchnorm import Statistics, calibrated_nodes
 from wsx.exporters.emission import Emission
 from wsx.exporters.graph import BATCH, Graph, Shape
+from wsx.exporters.merge import MergedGraph
 from wsx.exporters.operators.norm import normalise, normalise_batch
 from wsx.exporters.templates import emit_node
 from wsx.exporters.text_model import emit_text_subnet, is_text
@@ -49,6 +50,34 @@ def emit_subnet(
     names = _emit_nodes(emission, graph, statistics or {})
     emission.named("Identity", [names[-1]], [LOGITS])
     return _model(emission, graph, {LOGITS: graph.output.shape}, metadata or {})
+
+
+def emit_merged(
+    merged: MergedGraph,
+    weights: WeightFile,
+    *,
+    statistics: Statistics | None = None,
+    has_fused_norm: bool = True,
+) -> onnx.ModelProto:
+    """Return the model images -> logits of every subnet, ``logits.0``, ``logits.1`` and so on.
+
+    Args:
+        merged: The subnets.
+        weights: The shared weights; the model refers to them by offset.
+        statistics: Of each calibrated node, for graphs in calibrated mode.
+        has_fused_norm: See ``Emission``.
+
+    Raises:
+        ExportError: A calibrated node has no statistics.
+    """
+    emission = Emission(weights, has_fused_norm=has_fused_norm)
+    names = _emit_nodes(emission, merged.graph, statistics or {})
+    shapes = {}
+    for number, position in enumerate(merged.outputs):
+        name = f"{LOGITS}.{number}"
+        emission.named("Identity", [names[position]], [name])
+        shapes[name] = merged.graph.nodes[position].shape
+    return _model(emission, merged.graph, shapes, {})
 
 
 def emit_calibration(
@@ -89,48 +118,66 @@ def attach_scoring_head(model: onnx.ModelProto) -> None:
     ``correct`` (int64) and ``loss_sum`` (float32, nats) are of the batch, ``outcomes`` (image,) is uint8:
     1 where the first largest logit is the label's. A label of -1 marks padding, which counts nowhere.
     Labels and outcomes of text are (stream, time), and its hidden state stays an output.
+    A merged model gets a head for every subnet, ``correct.0`` and so on.
+
+    Raises:
+        ExportError: The model does not say how many classes it has.
     """
     graph = model.graph
-    _, *middle, classes = graph.output[0].type.tensor_type.shape.dim
-    n_classes, axis = classes.dim_value, len(middle) + 1
+    logits = [v for v in graph.output if v.name == LOGITS or v.name.startswith(f"{LOGITS}.")]
+    if not logits:
+        raise ExportError(f"the model has no output named {LOGITS}")
     # What follows the logits, such as the hidden state of text, stays.
-    del graph.output[0]
-    batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
-    sizes = [batch, *(dim.dim_param for dim in middle)]
+    del graph.output[: len(logits)]
+    first, *middle, _ = logits[0].type.tensor_type.shape.dim
+    sizes = [first.dim_param, *(dim.dim_param for dim in middle)]
+    axis = len(middle) + 1
     graph.input.append(helper.make_tensor_value_info(LABELS, TensorProto.INT64, sizes))
     one = helper.make_tensor("score.one", TensorProto.INT64, [1], [axis])
     zero = helper.make_tensor("score.zero", TensorProto.INT64, [], [0])
     graph.initializer.extend([one, zero])
+    for value in logits:
+        if value.type.tensor_type.shape.dim[-1].dim_value < 1:
+            raise ExportError("the model's output names no number of classes; wsx exports name it")
+        _attach_head(graph, value.name.removeprefix(LOGITS), sizes, axis)
+
+
+def _attach_head(graph: onnx.GraphProto, suffix: str, sizes: list[str], axis: int) -> None:
+    logits, own = LOGITS + suffix, f"score{suffix}"
+    correct, loss_sum, outcomes = score_outputs(suffix)
     graph.node.extend(
         [
-            helper.make_node("ArgMax", [LOGITS], ["score.top"], axis=axis, keepdims=0),
-            helper.make_node("Equal", ["score.top", LABELS], ["score.hit"]),
-            helper.make_node("Cast", ["score.hit"], [OUTCOMES], to=TensorProto.UINT8),
-            helper.make_node("Cast", ["score.hit"], ["score.count"], to=TensorProto.INT64),
-            helper.make_node("ReduceSum", ["score.count"], [CORRECT], keepdims=0),
-            helper.make_node("LogSoftmax", [LOGITS], ["score.log"], axis=axis),
-            helper.make_node("Unsqueeze", [LABELS, "score.one"], ["score.column"]),
+            helper.make_node("ArgMax", [logits], [f"{own}.top"], axis=axis, keepdims=0),
+            helper.make_node("Equal", [f"{own}.top", LABELS], [f"{own}.hit"]),
+            helper.make_node("Cast", [f"{own}.hit"], [outcomes], to=TensorProto.UINT8),
+            helper.make_node("Cast", [f"{own}.hit"], [f"{own}.count"], to=TensorProto.INT64),
+            helper.make_node("ReduceSum", [f"{own}.count"], [correct], keepdims=0),
+            helper.make_node("LogSoftmax", [logits], [f"{own}.log"], axis=axis),
+            helper.make_node("Unsqueeze", [LABELS, "score.one"], [f"{own}.column"]),
             helper.make_node(
-                "GatherElements", ["score.log", "score.column"], ["score.own"], axis=axis
+                "GatherElements", [f"{own}.log", f"{own}.column"], [f"{own}.own"], axis=axis
             ),
-            helper.make_node("Squeeze", ["score.own", "score.one"], ["score.row"]),
-            helper.make_node("Less", [LABELS, "score.zero"], ["score.pad"]),
-            helper.make_node("Not", ["score.pad"], ["score.real"]),
-            helper.make_node("Cast", ["score.real"], ["score.mask"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["score.row", "score.mask"], ["score.kept"]),
-            helper.make_node("ReduceSum", ["score.kept"], ["score.sum"], keepdims=0),
-            helper.make_node("Neg", ["score.sum"], [LOSS_SUM]),
+            helper.make_node("Squeeze", [f"{own}.own", "score.one"], [f"{own}.row"]),
+            helper.make_node("Less", [LABELS, "score.zero"], [f"{own}.pad"]),
+            helper.make_node("Not", [f"{own}.pad"], [f"{own}.real"]),
+            helper.make_node("Cast", [f"{own}.real"], [f"{own}.mask"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [f"{own}.row", f"{own}.mask"], [f"{own}.kept"]),
+            helper.make_node("ReduceSum", [f"{own}.kept"], [f"{own}.sum"], keepdims=0),
+            helper.make_node("Neg", [f"{own}.sum"], [loss_sum]),
         ]
     )
     graph.output.extend(
         [
-            helper.make_tensor_value_info(CORRECT, TensorProto.INT64, []),
-            helper.make_tensor_value_info(LOSS_SUM, TensorProto.FLOAT, []),
-            helper.make_tensor_value_info(OUTCOMES, TensorProto.UINT8, sizes),
+            helper.make_tensor_value_info(correct, TensorProto.INT64, []),
+            helper.make_tensor_value_info(loss_sum, TensorProto.FLOAT, []),
+            helper.make_tensor_value_info(outcomes, TensorProto.UINT8, sizes),
         ]
     )
-    if n_classes < 1:
-        raise ExportError("the model's output names no number of classes; wsx exports name it")
+
+
+def score_outputs(suffix: str = "") -> tuple[str, str, str]:
+    """Return the names of the three outputs of a scoring head."""
+    return CORRECT + suffix, LOSS_SUM + suffix, OUTCOMES + suffix
 
 
 def _emit_nodes(emission: Emission, graph: Graph, statistics: Statistics) -> list[str]:

@@ -9,7 +9,9 @@ from wsx.analysis import SummaryOptions
 from wsx.spaces import SPACES
 from wsx.spaces.files import ArchChoice
 from wsx.studies.analyze import Comparison, compare, report_comparison
-from wsx.studies.evaluate_run import RunSubnets, evaluate_run, export_run
+from wsx.studies.evaluate_run import evaluate_run
+from wsx.studies.export_run import export_run
+from wsx.studies.run_subnets import RunSubnets
 from wsx.studies.scoring import Listener
 from wsx.training import RECIPES, DataSpec, RunConfig, train_supernet
 from wsx.training.loop import Progress

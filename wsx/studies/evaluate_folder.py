@@ -1,19 +1,24 @@
 """Scoring an exported folder; works where torch is not installed."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from wsx.analysis.race import RaceRules
 from wsx.data import Dataset, ImageSet, TextDataset, load_data, load_text
 from wsx.data.vocabulary import VOCABULARY_FILE, read_vocabulary
 from wsx.errors import DataError, DeviceError, OptionError
 from wsx.evaluators.devices import resolve_device
+from wsx.evaluators.engines import Engine
 from wsx.evaluators.population import PopulationReport
+from wsx.evaluators.race_engine import RaceEngine
 from wsx.evaluators.sources import FolderSource
 from wsx.exporters.folder import ExportFolder, open_folder
 from wsx.spaces.files import ArchChoice
 from wsx.store import ScoreKey
 from wsx.studies.images import ImageChoice
-from wsx.studies.scoring import Listener, ScoringOptions, onnx_engine, score_into
+from wsx.studies.race import check_race, race_engine
+from wsx.studies.scoring import Listener, ScoringOptions, onnx_engine, score_into, settled
 
 
 def evaluate_folder(
@@ -25,6 +30,7 @@ def evaluate_folder(
     data: str | None = None,
     device: str = "auto",
     options: ScoringOptions | None = None,
+    race: RaceRules | None = None,
     listener: Listener | None = None,
 ) -> tuple[ScoreKey, PopulationReport]:
     """Score the subnets of an export folder.
@@ -37,12 +43,14 @@ def evaluate_folder(
         data: Another place for the dataset than the one in the manifest.
         device: ``auto``, ``cpu`` or ``cuda``.
         options: Batch size and workers.
+        race: Find the top archs only, and score those; the report is then a ``RaceReport``.
         listener: Progress callbacks.
 
     Raises:
         ExportError: The folder is no export.
         DataError: The images are missing, or not those that the supernet was trained beside.
         DeviceError: The device cannot be used.
+        OptionError: An option is out of range, or a race is not possible.
         StoreError: The score file cannot be used.
     """
     folder = open_folder(path)
@@ -60,21 +68,36 @@ def evaluate_folder(
         _check_size(image_set, folder)
     found = resolve_device(device)
     source = FolderSource(folder)
+    if race is not None:
+        check_race(source.mode, image_set)
     if source.mode.kind == "batch" and not found.has_fused_norm:
         raise DeviceError(
             f"{path} was exported in BatchNorm mode batch, whose fused nodes run on the CPU alone; "
             "use --device cpu, or evaluate the run itself"
         )
+    if options.is_isolated:
+        raise OptionError("an exported folder is scored in one process; leave --isolate out")
+    options = settled(options, source, image_set, archs, found)
+    engine: Engine | RaceEngine = (
+        onnx_engine(source, image_set, found, options)
+        if race is None
+        # What calibration took was paid when the folder was exported.
+        else race_engine(source, image_set, found, options, race, n_calibration_images=0)
+    )
     return score_into(
         out,
         archs,
         source,
-        onnx_engine(source, image_set, found, options),
+        engine,
         image_set,
         bn_images_sha256=str(folder.facts.get("bn_images_sha256", "")),
         batch_size=options.batch_size_on(found, source.mode),
         n_workers=options.n_workers_on(found),
-        info={"source": "folder", "exporter": folder.facts.get("exporter", "wsx")},
+        info={
+            "source": "folder",
+            "exporter": folder.facts.get("exporter", "wsx"),
+            **({} if race is None else {"race": asdict(race)}),
+        },
         listener=listener,
     )
 

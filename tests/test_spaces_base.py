@@ -1,3 +1,4 @@
+import copy
 import math
 from functools import cached_property
 
@@ -187,3 +188,8 @@ def test_an_unknown_measure_is_suggested():
 def test_by_default_every_encoding_is_a_function_of_its_own_and_reachable():
     assert len({SMALL.function_key(arch) for arch in SMALL.enumerate()}) == 24
     assert all(SMALL.is_reachable(arch) for arch in SMALL.enumerate())
+
+
+def test_a_copy_of_what_holds_a_space_holds_the_same_space():
+    space = SPACES["nasbench201"]
+    assert copy.deepcopy({"space": space})["space"] is space

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from wsx.bench.contenders import BASELINES, Contender
 from wsx.bench.pil import pil_batches, tensor_batches
-from wsx.bench.subject import Subject, copy_supernet
+from wsx.bench.subject import Subject
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.spaces import Arch
 from wsx.supernets import Supernet
@@ -115,7 +115,7 @@ def norms_of(model: nn.Module) -> list[Norm]:
 
 def supernet_in(subject: Subject, mode: BatchNormMode) -> Supernet:
     """Return a copy of the supernet on the device, its norm layers as a mode wants them."""
-    model = copy_supernet(subject.supernet).eval().to(subject.torch_device)
+    model = copy.deepcopy(subject.supernet).eval().to(subject.torch_device)
     for norm in norms_of(model):
         if mode.kind == "batch":
             norm.track_running_stats = False
@@ -156,7 +156,7 @@ def _calibrate_with_hooks(
 
 def _calibrate_a_copy(model: Supernet, arch: Arch, batches: Batches, device: torch.device) -> None:
     """Set the running averages of the layers that an arch uses, measured on a copy of the supernet."""
-    twin = copy_supernet(model)
+    twin = copy.deepcopy(model)
     norms, twins = norms_of(model), norms_of(twin)
     meters = [Meter() for _ in twins]
     for other, meter in zip(twins, meters, strict=True):

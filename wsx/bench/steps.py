@@ -4,6 +4,7 @@ The plain loop reads PIL images through a DataLoader in this process, keeps tens
 default, uses ``torch.optim.SGD`` as it comes, and takes loss and accuracy from the device at every step.
 """
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,6 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from wsx.bench.pil import PilImages
-from wsx.bench.subject import copy_supernet
 from wsx.bench.training_subject import TrainingSubject
 from wsx.training.augment import Batches
 from wsx.training.loop import Pass, Trainer
@@ -49,7 +49,7 @@ def _layout(recipe: Recipe) -> str:
 def own_steps(subject: TrainingSubject, recipe: Recipe) -> Steps:
     """Return the steps of wsx's trainer under a recipe."""
     recipe = replace(recipe, epochs=ENDLESS_EPOCHS)
-    model = copy_supernet(subject.supernet).to(subject.device)
+    model = copy.deepcopy(subject.supernet).to(subject.device)
     sampler = ArchSampler(model.space, recipe, seed=subject.seed)
 
     def passes(step: int) -> list[Pass]:
@@ -62,7 +62,7 @@ def own_steps(subject: TrainingSubject, recipe: Recipe) -> Steps:
 def plain_steps(subject: TrainingSubject) -> Steps:
     """Return the steps of the plain loop."""
     recipe, device = subject.recipe, subject.device
-    model = copy_supernet(subject.supernet).to(device).train()
+    model = copy.deepcopy(subject.supernet).to(device).train()
     sampler = ArchSampler(model.space, recipe, seed=subject.seed)
     optimizer = torch.optim.SGD(
         model.parameters(),

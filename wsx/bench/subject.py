@@ -1,6 +1,5 @@
 """What is measured: one supernet, some archs, images and a BatchNorm mode, random or of a run."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -206,11 +205,6 @@ def random_supernet(space: str, options: Mapping[str, Any], *, seed: int) -> Sup
         if isinstance(module.running_var, torch.Tensor):
             nn.init.uniform_(module.running_var, 0.5, 2.0, generator=generator)
     return net.eval()
-
-
-def copy_supernet(supernet: Supernet) -> Supernet:
-    """Return a copy that shares the space, whose lists of archs are no part of what others call a model."""
-    return copy.deepcopy(supernet, {id(supernet.space): supernet.space})
 
 
 def random_images(

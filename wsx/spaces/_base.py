@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 
@@ -52,6 +53,10 @@ class Space(abc.ABC):
 
     name: str
     summary: str
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return the space itself: it never changes, and copies of a supernet need no copies of its lists."""
+        return self
 
     @property
     @abc.abstractmethod

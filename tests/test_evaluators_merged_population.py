@@ -31,8 +31,8 @@ from wsx.studies.scoring import Listener, ScoringOptions
 
 ARCHS = some_archs(24, seed=5)
 # Whatever saves anything: three cells of four channels have little in common.
-MERGING = ScoringOptions(32, 1, MergeLimits(saving=1e-6))
-ALONE = ScoringOptions(32, 1, MergeLimits(n_subnets=1))
+MERGING = ScoringOptions(32, 1, merge=MergeLimits(saving=1e-6))
+ALONE = ScoringOptions(32, 1, merge=MergeLimits(n_subnets=1))
 
 
 @pytest.fixture(scope="session")

@@ -135,6 +135,8 @@ pieces = st.sampled_from(
 )
 
 
+@example(0, 1, 0, " ")
+@example(0, 19, 0, " ")
 @given(st.integers(0, SPACE.n_archs - 1), st.integers(0, 600), st.integers(0, 15), pieces)
 def test_nearly_right_text_is_refused_or_reads_as_what_it_says(index, start, n_cut, inserted):
     text = SPACE.format(SPACE.arch_at(index))

@@ -27,6 +27,7 @@ _CONCAT = r"(?:range\(2,6\)|\[2,3,4,5\])"
 _GENOTYPE = re.compile(
     rf"Genotype\(normal={_PAIRS},normal_concat={_CONCAT},reduce={_PAIRS},reduce_concat={_CONCAT}\)"
 )
+_AROUND = re.compile(r"\s*([,()\[\]=])\s*")
 _PAIR_PARTS = re.compile(r"\('(\w+)',([0-9])\)")
 
 
@@ -66,7 +67,9 @@ def parse_cells(text: str) -> tuple[Cell, Cell]:
         )
     if text.lstrip().startswith("{"):
         return _parse_choices(text)
-    match = _GENOTYPE.fullmatch("".join(text.split()).replace('"', "'"))
+    # Space is free between tokens and nowhere else: a name with a blank in it is no operation.
+    compact = _AROUND.sub(r"\1", text.strip())
+    match = _GENOTYPE.fullmatch(compact.replace('"', "'"))
     if match is None:
         raise ArchError(
             f"arch {text[:200]!r} must read Genotype(normal=[PAIRS], normal_concat=range(2, 6), "

@@ -43,13 +43,13 @@ SMALLEST: dict[str, Smallest] = {
     "darts-ptb": Smallest({"n_tokens": 20, "hidden_size": 6}),
     # At 32 pixels the last stages are one pixel large, and statistics of a small batch ill-conditioned.
     "proxylessnas": Smallest({"width_percent": 10, "n_classes": 3, "image_size": 64}, is_slow=True),
-    "nasbenchmacro": Smallest({"channels": 4, "n_classes": 3, "image_size": 16}),
+    "nasbenchmacro": Smallest({"channels": 4, "n_classes": 3, "image_size": 16}, is_slow=True),
     "nasbench101": Smallest(NASBENCH101, is_slow=True),
     **{
         f"nasbench101-{name}": Smallest(NASBENCH101, same_as="nasbench101")
         for name in ("a1", "a2", "a3", "a4", "residual", "no-residual", "v3", "v4", "v5", "v6")
     },
-    "nasbench101-1shot1c": Smallest(NASBENCH101, same_as="nasbench101"),
+    "nasbench101-1shot1c": Smallest(NASBENCH101, is_slow=True, same_as="nasbench101"),
 }
 
 

@@ -9,6 +9,7 @@ from wsx.contracts import (
     subject_of,
     training,
 )
+from wsx.exporters.graph import Node, node_kind
 from wsx.exporters.weights import WeightFile
 from wsx.spaces import Cost, ProductSpace
 from wsx.supernets.slicing import shared_slice
@@ -171,7 +172,7 @@ def test_broken_emission_is_seen_in_each_mode(monkeypatch):
 
     def emit(graph, weights, *, statistics=None):
         if kind in {node.op for node in graph.nodes}:
-            graph = type(graph)(tuple(_without_relu(node) for node in graph.nodes))
+            graph = type(graph)(tuple(_with_sigmoid(node) for node in graph.nodes))
         return right(graph, weights, statistics=statistics)
 
     monkeypatch.setattr(functions, "emit_subnet", emit)
@@ -180,10 +181,13 @@ def test_broken_emission_is_seen_in_each_mode(monkeypatch):
         assert f"({mode})" in breaks("onnx", which)
 
 
-def _without_relu(node):
-    if node.op == "tanh":
-        node = type(node)("sigmoid", *(getattr(node, n) for n in node.__slots__[1:]))
-    return node
+def _with_sigmoid(node):
+    if node.op != "tanh":
+        return node
+    kind = node_kind(
+        "sigmoid", shape=node.shape, weights=node.weights, attributes=dict(node.attributes)
+    )
+    return Node(kind, node.inputs, node.digest)
 
 
 def test_wrong_statistics_are_seen(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from wsx.exporters import emit
+from wsx.exporters import emission, emit
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.emit import emit_calibration, emit_subnet
 from wsx.exporters.operators import OPERATORS
@@ -49,6 +49,24 @@ def test_repeated_nodes_are_the_ones_written_anew(name, mode, monkeypatch):
         # A template brings all initializers of a node at once, so their order may differ.
         by_name = [{i.name: i for i in model.graph.initializer} for model in (found, right)]
         assert by_name[0] == by_name[1]
+
+
+def test_graphs_with_more_values_than_names_of_one_length(make_supernet, monkeypatch):
+    recorder = SubnetRecorder(make_supernet(), BatchNormMode("running"))
+    graph = recorder.record((3, 3, 3, 3, 3, 3))
+    right = emit_subnet(graph, recorder.weights)
+    monkeypatch.setattr(emission, "VALUE_NAMES", emission.VALUE_NAMES[:5])
+    model = emit_subnet(graph, recorder.weights)
+    renamed = {
+        new: old
+        for node, same in zip(model.graph.node, right.graph.node, strict=True)
+        for new, old in zip(node.output, same.output, strict=True)
+    }
+    assert len(set(renamed.values())) == len(renamed) > 5
+    assert list(renamed)[:6] == ["v0000", "v0001", "v0002", "v0003", "v0004", "v5"]
+    for node, same in zip(model.graph.node, right.graph.node, strict=True):
+        assert [renamed.get(name, name) for name in node.input] == list(same.input)
+        assert (node.op_type, node.attribute) == (same.op_type, same.attribute)
 
 
 def test_a_node_may_be_an_initializer(make_supernet, tmp_path):

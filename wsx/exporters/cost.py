@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from wsx.exporters.subnets import SubnetRecorder
 
 
+_COSTLY = frozenset({"conv", "linear", "matmul", "scan"})
+
+
 def subnet_cost(recorder: "SubnetRecorder", arch: Arch) -> Cost:
     """Return what the space says that a subnet costs, measured on the subnet where it does not say.
 
@@ -27,30 +30,31 @@ def graph_cost(graph: Graph, weights: WeightFile) -> Cost:
     A weight that several nodes use counts once; running averages are no parameters. Of text it is the cost of
     one token.
     """
-    learnt = {name for node in graph.nodes for name in _learnt(node) if name is not None}
-    params = sum(math.prod(weights[name].shape) for name in learnt)
+    learnt: set[str | None] = set()
+    for node in graph.nodes:
+        if names := node.kind.weights:
+            learnt.update(names[:2] if node.kind.op.startswith("batch_norm") else names)
+    learnt.discard(None)
+    params = sum(weights[str(name)].n_values for name in learnt)
     return Cost(params, sum(node_multiply_adds(graph, weights)))
 
 
 def node_multiply_adds(graph: Graph, weights: WeightFile) -> list[int]:
     """Return the multiply-adds of every node for one image, counted as ``Cost`` says."""
-    return [_multiply_adds(graph, node, weights) for node in graph.nodes]
-
-
-def _learnt(node: Node) -> tuple[str | None, ...]:
-    return node.weights[:2] if node.op.startswith("batch_norm") else node.weights
+    return [
+        _multiply_adds(graph, node, weights) if node.kind.op in _COSTLY else 0
+        for node in graph.nodes
+    ]
 
 
 def _multiply_adds(graph: Graph, node: Node, weights: WeightFile) -> int:
     if node.op == "scan":
         cell = node["body"].graph
-        return sum(_multiply_adds(cell, inner, weights) for inner in cell.nodes)
+        return sum(node_multiply_adds(cell, weights))
     # Axes below zero are of any size: batch and time.
     n_outputs = math.prod(n for n in node.shape if n > 0)
     if node.op == "matmul":
         return n_outputs * graph.operands(node)[0].shape[-1]
-    if node.op not in ("conv", "linear"):
-        return 0
     kernel, bias = node.weights
     per_output = math.prod(weights[str(kernel)].shape[1:]) + (bias is not None)
     return n_outputs * per_output

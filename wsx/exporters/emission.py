@@ -10,29 +10,34 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from wsx.exporters import wire
 from wsx.exporters.weights import WEIGHT_FILE, Place, WeightFile
 from wsx.version import __version__
 
 OPSET = 17
 IR_VERSION = 9
 
-# Numbers of the fields of ONNX's protobuf messages that are written as bytes here.
-_NODE_INPUT, _NODE_OUTPUT = 1, 2
-_GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
+# Templates are filled with names of one length; a graph with more values than these has longer ones.
+VALUE_NAMES = [f"v{i:04d}" for i in range(10_000)]
+N_NAME_BYTES = len(VALUE_NAMES[0])
+_NAME_BYTES = {name: name.encode() for name in VALUE_NAMES}
 
 
 @dataclass(frozen=True)
 class Template:
-    """The ONNX nodes that a kind of node becomes.
+    """The ONNX nodes that a kind of node becomes, but for the names of values.
 
     Attributes:
-        steps: Inputs, number of outputs and content of each; an input is the place of a value, operands first
-            and then outputs in order, or the name of an initializer.
-        initializers: Those that the steps read, by name.
-        output: Place of the value, or the name of the initializer that it is.
+        pattern: Their bytes, with a ``%b`` for every name of a value.
+        places: Which value each of these is: the operands first, then the outputs in order; two or more.
+        n_outputs: How many values the nodes have.
+        initializers: Those that the nodes read, by name.
+        output: Place of the value of it all, or the name of the initializer that it is.
     """
 
-    steps: list[tuple[list[int | str], int, bytes]]
+    pattern: bytes
+    places: tuple[int, ...]
+    n_outputs: int
     initializers: dict[str, bytes]
     output: int | str
 
@@ -60,8 +65,8 @@ class Emission:
         self._n_values = 0
 
     @property
-    def n_nodes(self) -> int:
-        """How many nodes there are so far."""
+    def position(self) -> int:
+        """Where the next nodes go; grows with whatever is written."""
         return len(self._nodes)
 
     def op(self, kind: str, inputs: list[str], **attributes: Any) -> str:
@@ -76,36 +81,37 @@ class Emission:
 
     def named(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
         """Add a node whose outputs have given names."""
-        self._add(inputs, outputs, node_content(kind, tuple(attributes.items())))
+        content = wire.node_content(kind, tuple(attributes.items()))
+        self._nodes.append(wire.node(inputs, outputs, content))
 
-    def repeat(self, template: Template, operands: list[str]) -> str:
-        """Add the nodes of a template and return the name of its value."""
-        values = list(operands)
-        for inputs, n_outputs, content in template.steps:
-            outputs = self._new_values(n_outputs)
-            self._add([values[i] if type(i) is int else i for i in inputs], outputs, content)
-            values += outputs
-        self.initializers.update(template.initializers)
+    def repeat(self, template: Template, operands: list[str]) -> str | None:
+        """Add the nodes of a template and return the name of its value; None if a name has another length."""
+        start = self._n_values
+        self._n_values += template.n_outputs
+        values = operands + VALUE_NAMES[start : self._n_values]
+        try:
+            names = tuple([_NAME_BYTES[values[place]] for place in template.places])
+        except (KeyError, IndexError):
+            self._n_values = start
+            return None
+        self._nodes.append(template.pattern % names)
+        if template.initializers:
+            self.initializers.update(template.initializers)
         output = template.output
         return values[output] if isinstance(output, int) else output
 
     def _new_values(self, n: int) -> list[str]:
         start = self._n_values
         self._n_values += n
-        return [f"v{i}" for i in range(start, start + n)]
-
-    def _add(self, inputs: Iterable[Any], outputs: Iterable[str], content: bytes) -> None:
-        parts = [_text(_NODE_INPUT, name) for name in inputs]
-        parts += [_text(_NODE_OUTPUT, name) for name in outputs]
-        parts.append(content)
-        self._nodes.append(_field(_GRAPH_NODE, b"".join(parts)))
+        names = VALUE_NAMES[start : self._n_values]
+        return names if len(names) == n else [f"v{i}" for i in range(start, self._n_values)]
 
     def node(self, node: onnx.NodeProto) -> None:
         """Add a node that was made elsewhere."""
-        self._nodes.append(_field(_GRAPH_NODE, node.SerializeToString()))
+        self._nodes.append(wire.field(wire.GRAPH_NODE, node.SerializeToString()))
 
     def take_nodes(self, start: int) -> onnx.GraphProto:
-        """Remove the nodes from a number on, and return them as a graph of their own."""
+        """Remove the nodes from a position on, and return them as a graph of their own."""
         taken = self._nodes[start:]
         del self._nodes[start:]
         graph = onnx.GraphProto()
@@ -131,7 +137,7 @@ class Emission:
         name = f"const.{array.dtype}.{'x'.join(map(str, array.shape))}.{digest}"
         if name not in self.initializers:
             tensor = numpy_helper.from_array(array, name)
-            self.initializers[name] = _field(_GRAPH_INITIALIZER, tensor.SerializeToString())
+            self.initializers[name] = wire.field(wire.GRAPH_INITIALIZER, tensor.SerializeToString())
         return name
 
     def integers(self, *values: int) -> str:
@@ -147,8 +153,8 @@ class Emission:
         inputs: Iterable[onnx.ValueInfoProto],
         outputs: Iterable[onnx.ValueInfoProto],
         metadata: Mapping[str, str],
-    ) -> onnx.ModelProto:
-        """Return the finished model."""
+    ) -> bytes:
+        """Return the finished model, serialised."""
         model = onnx.ModelProto(
             ir_version=IR_VERSION,
             producer_name="wsx",
@@ -156,33 +162,10 @@ class Emission:
             opset_import=[helper.make_opsetid("", OPSET)],
         )
         helper.set_model_props(model, dict(metadata))
-        model.graph.MergeFromString(b"".join([*self._nodes, *self.initializers.values()]))
-        model.graph.name = "subnet"
-        model.graph.input.extend(inputs)
-        model.graph.output.extend(outputs)
-        return model
-
-
-def _field(number: int, content: bytes) -> bytes:
-    # Protobuf's wire format: the field's number and kind, the length in groups of seven bits, the content.
-    n, size = len(content), bytearray()
-    while n > 127:
-        size.append(n & 127 | 128)
-        n >>= 7
-    return bytes((number << 3 | 2, *size, n)) + content
-
-
-@lru_cache(maxsize=65536)
-def _text(number: int, text: str) -> bytes:
-    return _field(number, text.encode())
-
-
-@lru_cache(maxsize=4096)
-def node_content(kind: str, attributes: tuple[tuple[str, Any], ...]) -> bytes:
-    """Return what a node is beside the names of its inputs and outputs, in protobuf's bytes."""
-    made = [helper.make_attribute(name, value) for name, value in attributes]
-    content: bytes = onnx.NodeProto(op_type=kind, attribute=made).SerializeToString()
-    return content
+        graph = onnx.GraphProto(name="subnet", input=inputs, output=outputs)
+        parts = [graph.SerializeToString(), *self._nodes, *self.initializers.values()]
+        start: bytes = model.SerializeToString()
+        return start + wire.field(wire.MODEL_GRAPH, b"".join(parts))
 
 
 @lru_cache(maxsize=65536)
@@ -199,4 +182,4 @@ def _reference(name: str, place: Place) -> bytes:
         ("length", str(place.n_bytes)),
     ):
         tensor.external_data.add(key=key, value=value)
-    return _field(_GRAPH_INITIALIZER, tensor.SerializeToString())
+    return wire.field(wire.GRAPH_INITIALIZER, tensor.SerializeToString())

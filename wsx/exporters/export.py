@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from wsx.errors import ExportError, OptionError, WsxError
 from wsx.exporters.batchnorm import Statistics
 from wsx.exporters.cost import graph_cost
-from wsx.exporters.emit import emit_subnet
+from wsx.exporters.emit import subnet_bytes
 from wsx.exporters.extract import to_module
 from wsx.exporters.folder import ExportFolder, SubnetRow, create_folder
 from wsx.exporters.graph import Graph
@@ -92,7 +90,7 @@ def export_subnets(
         except WsxError as error:
             failures[text] = str(error)
             continue
-        row = folder.add(arch, model.SerializeToString(), function_key, cost)
+        row = folder.add(arch, model, function_key, cost)
         if on_subnet is not None:
             on_subnet(row, n_done, len(wanted))
     return ExportReport(
@@ -110,7 +108,7 @@ def _export(
     calibrate: Callable[[Graph], Statistics] | None,
     exporter: str,
     manifest: Mapping[str, Any],
-) -> tuple[onnx.ModelProto, str, Cost]:
+) -> tuple[bytes, str, Cost]:
     graph = recorder.record(arch)
     if recorder.mode.kind == "calibrated" and calibrate is None:
         raise ExportError(f"BatchNorm mode {recorder.mode} needs images to calibrate on")
@@ -124,8 +122,9 @@ def _export(
         "wsx.version": __version__,
     }
     if exporter == "wsx":
-        model = emit_subnet(graph, recorder.weights, statistics=statistics, metadata=metadata)
+        model = subnet_bytes(graph, recorder.weights, statistics=statistics, metadata=metadata)
     else:
         module = to_module(graph, recorder.weights, statistics)
-        model = export_official(module, graph.input_shape[1:], metadata=metadata)
+        official = export_official(module, graph.input_shape[1:], metadata=metadata)
+        model = official.SerializeToString()
     return model, graph.function_key, graph_cost(graph, recorder.weights)

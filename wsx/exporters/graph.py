@@ -18,32 +18,68 @@ Attributes = tuple[tuple[str, Any], ...]
 COMMUTATIVE = frozenset({"add", "mul"})
 
 
+@dataclass(slots=True)
+class NodeKind:
+    """A node but for its operands: what recordings repeat over and over; never changed once made.
+
+    Attributes:
+        op: Name of the operator.
+        weights: Names of the weights, ``None`` where an optional one is absent.
+        attributes: Sorted (name, value) pairs.
+        shape: Shape of the value, ``BATCH`` standing for the batch axis.
+        identity: What the digest covers besides the operands.
+    """
+
+    op: str
+    weights: tuple[str | None, ...]
+    attributes: Attributes
+    shape: Shape
+    identity: str
+
+
 # Not frozen: a recording makes hundreds, and freezing triples what making one costs.
 @dataclass(slots=True)
 class Node:
     """One operator applied once; never changed once made.
 
     Attributes:
-        op: Name of the operator.
+        kind: Everything but the operands; its parts are at hand as ``op``, ``weights``, ``shape``, ``identity``.
         inputs: Positions of the operand nodes.
-        weights: Names of the weights, ``None`` where an optional one is absent.
-        attributes: Sorted (name, value) pairs.
-        shape: Shape of the value, ``BATCH`` standing for the batch axis.
-        identity: What the digest covers besides the operands.
-        digest: Merkle digest over everything above but the shape, which follows from it.
+        digest: Merkle digest over the kind's identity and the operands.
     """
 
-    op: str
+    kind: NodeKind
     inputs: tuple[int, ...]
-    weights: tuple[str | None, ...]
-    attributes: Attributes
-    shape: Shape
-    identity: str
     digest: str
+
+    @property
+    def op(self) -> str:
+        """Name of the operator."""
+        return self.kind.op
+
+    @property
+    def weights(self) -> tuple[str | None, ...]:
+        """Names of the weights, ``None`` where an optional one is absent."""
+        return self.kind.weights
+
+    @property
+    def attributes(self) -> Attributes:
+        """Sorted (name, value) pairs."""
+        return self.kind.attributes
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the value, ``BATCH`` standing for the batch axis."""
+        return self.kind.shape
+
+    @property
+    def identity(self) -> str:
+        """What the digest covers besides the operands."""
+        return self.kind.identity
 
     def __getitem__(self, name: str) -> Any:
         """Return the value of an attribute."""
-        return dict(self.attributes)[name]
+        return dict(self.kind.attributes)[name]
 
 
 @dataclass(frozen=True)
@@ -74,25 +110,6 @@ class Graph:
     def operands(self, node: Node) -> list[Node]:
         """Return the nodes that a node reads."""
         return [self.nodes[i] for i in node.inputs]
-
-
-@dataclass(slots=True)
-class NodeKind:
-    """A node but for its operands: what recordings repeat over and over.
-
-    Attributes:
-        op: Name of the operator.
-        weights: As in ``Node``.
-        attributes: As in ``Node``.
-        shape: As in ``Node``.
-        identity: What the digest covers besides the operands.
-    """
-
-    op: str
-    weights: tuple[str | None, ...]
-    attributes: Attributes
-    shape: Shape
-    identity: str
 
 
 Step = tuple[NodeKind, Sequence[int]]
@@ -147,14 +164,8 @@ class GraphBuilder:
             if kind.op in COMMUTATIVE:
                 # By content, not by age: a + b and b + a are one function whichever was recorded first.
                 operands.sort(key=digests.__getitem__)
-            digests.append(_digest(kind.identity, [digests[i] for i in operands]))
-            nodes.append(_node(kind, tuple(operands), digests[-1]))
+            content = kind.identity + "".join([digests[i] for i in operands])
+            digest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+            digests.append(digest)
+            nodes.append(Node(kind, tuple(operands), digest))
         return Graph(tuple(nodes))
-
-
-def _digest(identity: str, operands: Sequence[str]) -> str:
-    return hashlib.blake2b((identity + "".join(operands)).encode(), digest_size=16).hexdigest()
-
-
-def _node(kind: NodeKind, inputs: tuple[int, ...], digest: str) -> Node:
-    return Node(kind.op, inputs, kind.weights, kind.attributes, kind.shape, kind.identity, digest)

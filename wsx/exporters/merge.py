@@ -167,11 +167,8 @@ def _merge(
             if key not in position_of:
                 position_of[key] = len(nodes)
                 inputs = tuple(places[i] for i in node.inputs)
-                nodes.append(_moved(node, inputs, name))
+                nodes.append(Node(node.kind, inputs, name))
             places.append(position_of[key])
         members.append(tuple(places))
     return MergedGraph(Graph(tuple(nodes)), tuple(members))
 
-
-def _moved(node: Node, inputs: tuple[int, ...], digest: str) -> Node:
-    return Node(node.op, inputs, node.weights, node.attributes, node.shape, node.identity, digest)

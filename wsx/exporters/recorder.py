@@ -71,7 +71,7 @@ class Recorder:
         self._model = model
         self._input_shape = input_shape
         named = [*model.named_parameters(), *model.named_buffers()]
-        self._names = {id(tensor): name for name, tensor in named if name in weights}
+        self.names = {id(tensor): name for name, tensor in named if name in weights}
         self._owners = {t.untyped_storage().data_ptr(): name for name, t in named}
         self._modules = {id(module): name for name, module in model.named_modules()}
 
@@ -102,32 +102,12 @@ class Recorder:
 
     def weight_name(self, tensor: torch.Tensor) -> str:
         """Return the name of a weight: a parameter's own, or one derived from its content."""
-        name = self._names.get(id(tensor))
+        name = self.names.get(id(tensor))
         if name is None:
             # Slices of two parameters may be equal and stay two: fresh norms would be one layer once extracted.
             owner = self._owners.get(tensor.untyped_storage().data_ptr(), "")
             return self.weights.add_derived(_array(tensor), f"{owner}+{tensor.storage_offset()}")
         return name
-
-    def call_key(
-        self, called: Recording | nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Hashable:
-        """Return what decides the nodes that a call adds, operands aside; None if that is not known.
-
-        Weights of the module count as who they are, symbols as their shapes.
-        """
-        key: list[Hashable] = [called, *kwargs]
-        for value in (*args, *kwargs.values()):
-            kind = type(value)
-            if kind is Symbol:
-                key.append(value.shape)
-            elif kind in _PLAIN or (kind is tuple and all(type(v) is int for v in value)):
-                key.append(value)
-            elif id(value) in self._names:
-                key.append(id(value))
-            else:
-                return None
-        return tuple(key)
 
     def module_name(self, frame: FrameType | None) -> str:
         """Return the name of the innermost module whose method is on the stack."""
@@ -187,14 +167,33 @@ class Trace:
         return self._place(kind, positions)
 
     def _positions(self, symbols: Iterable["Symbol"]) -> list[int]:
-        positions = []
-        for symbol in symbols:
-            if symbol.trace is not self:
-                self.refuse(
-                    "a value from outside a cell or pure block, which may read its arguments only"
-                )
-            positions.append(symbol.position)
-        return positions
+        return [symbol.position if symbol.trace is self else self._stray() for symbol in symbols]
+
+    def _stray(self) -> NoReturn:
+        self.refuse("a value from outside a cell or pure block, which may read its arguments only")
+
+    def _key(
+        self, called: Recording | nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Hashable, list[int]]:
+        """Return what decides the nodes that a call adds, None if that is not known, and its operands.
+
+        Weights of the module count as who they are, symbols as their shapes.
+        """
+        key: list[Hashable] = [called, *kwargs]
+        positions: list[int] = []
+        is_known = True
+        for value in (*args, *kwargs.values()) if kwargs else args:
+            kind = type(value)
+            if kind is Symbol:
+                key.append(value.shape)
+                positions.append(value.position if value.trace is self else self._stray())
+            elif kind in _PLAIN or (kind is tuple and all(type(v) is int for v in value)):
+                key.append(value)
+            elif id(value) in self.recorder.names:
+                key.append(id(value))
+            else:
+                is_known = False
+        return tuple(key) if is_known else None, positions
 
     def _place(self, kind: NodeKind, operands: list[int]) -> "Symbol":
         return Symbol(self, self.builder.add(kind, operands), kind.shape)
@@ -202,8 +201,7 @@ class Trace:
     def call(
         self, name: str, record: Recording, args: Sequence[Any], kwargs: dict[str, Any]
     ) -> "Symbol":
-        key = self.recorder.call_key(record, args, kwargs)
-        operands = self._positions(v for v in (*args, *kwargs.values()) if type(v) is Symbol)
+        key, operands = self._key(record, args, kwargs)
         kind = self.recorder.kinds.get(key)
         if kind is not None:
             return self._place(kind, operands)
@@ -223,13 +221,12 @@ class Trace:
         kwargs: Mapping[str, Any],
     ) -> Any:
         """Return what a pure block makes of its arguments: run once, and what it added repeated thereafter."""
-        key = self.recorder.call_key(block, args, kwargs)
+        key, positions = self._key(block, args, kwargs)
         fragment = self.recorder.fragments.get(key)
         if fragment is None:
             if key is None or not (fragment := self._learn(block, forward, args, kwargs)):
                 return forward(block, *args, **kwargs)
             self.recorder.fragments[key] = fragment
-        positions = self._positions(v for v in (*args, *kwargs.values()) if type(v) is Symbol)
         add = self.builder.add
         for kind, operands in fragment.steps:
             positions.append(add(kind, [positions[i] for i in operands]))

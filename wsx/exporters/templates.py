@@ -4,7 +4,8 @@ from typing import Any
 
 import onnx
 
-from wsx.exporters.emission import Emission, Template, node_content
+from wsx.exporters import wire
+from wsx.exporters.emission import N_NAME_BYTES, Emission, Template
 from wsx.exporters.graph import Node
 from wsx.exporters.operators import OPERATORS
 
@@ -16,9 +17,8 @@ def emit_node(emission: Emission, node: Node, operands: list[str]) -> str:
     if key not in templates:
         templates[key] = _Learner(emission, len(operands)).template(node)
     template = templates[key]
-    if template is None:
-        return OPERATORS[node.op].emit(emission, node, operands)
-    return emission.repeat(template, operands)
+    value = None if template is None else emission.repeat(template, operands)
+    return OPERATORS[node.op].emit(emission, node, operands) if value is None else value
 
 
 class _Learner(Emission):
@@ -27,8 +27,9 @@ class _Learner(Emission):
     def __init__(self, emission: Emission, n_operands: int) -> None:
         super().__init__(emission.weights, has_fused_norm=emission.has_fused_norm)
         self._operands = [f"operand {i}" for i in range(n_operands)]
-        self._places = {name: place for place, name in enumerate(self._operands)}
-        self._steps: list[tuple[list[int | str], int, bytes]] = []
+        self._values = {name: place for place, name in enumerate(self._operands)}
+        self._pattern: list[bytes] = []
+        self._places: list[int] = []
         self._is_repeatable = True
 
     def template(self, node: Node) -> Template | None:
@@ -36,17 +37,34 @@ class _Learner(Emission):
         output = OPERATORS[node.op].emit(self, node, self._operands)
         if not self._is_repeatable:
             return None
-        return Template(self._steps, self.initializers, self._places.get(output, output))
+        return Template(
+            b"".join(self._pattern),
+            tuple(self._places),
+            len(self._values) - len(self._operands),
+            self.initializers,
+            self._values.get(output, output),
+        )
 
     def ops(self, kind: str, inputs: list[str], n_outputs: int, **attributes: Any) -> list[str]:
-        outputs = [f"value {len(self._places) + i}" for i in range(n_outputs)]
-        places = [self._places.get(name, name) for name in inputs]
-        self._steps.append((places, n_outputs, node_content(kind, tuple(attributes.items()))))
-        for name in outputs:
-            self._places[name] = len(self._places)
+        outputs = [f"value {len(self._values) + i}" for i in range(n_outputs)]
+        self._values |= {name: len(self._values) + i for i, name in enumerate(outputs)}
+        content = wire.node_content(kind, tuple(attributes.items()))
+        pieces, n_bytes = [], len(content)
+        numbers = [wire.NODE_INPUT] * len(inputs) + [wire.NODE_OUTPUT] * n_outputs
+        for number, name in zip(numbers, inputs + outputs, strict=True):
+            if name in self._values:
+                start = wire.header(number, N_NAME_BYTES)
+                pieces.append(start + b"%b")
+                n_bytes += len(start) + N_NAME_BYTES
+                self._places.append(self._values[name])
+            else:
+                pieces.append(_escaped(wire.text(number, name)))
+                n_bytes += len(wire.text(number, name))
+        start = wire.header(wire.GRAPH_NODE, n_bytes)
+        self._pattern += [_escaped(start), *pieces, _escaped(content)]
         return outputs
 
-    # Names that are given, nodes moved elsewhere and numbers of nodes are those of one graph.
+    # Names that are given, nodes moved elsewhere and positions are those of one graph.
     def named(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
         self._is_repeatable = False
 
@@ -58,6 +76,10 @@ class _Learner(Emission):
         return onnx.GraphProto()
 
     @property
-    def n_nodes(self) -> int:
+    def position(self) -> int:
         self._is_repeatable = False
         return 0
+
+
+def _escaped(content: bytes) -> bytes:
+    return content.replace(b"%", b"%%")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import onnx
 from onnx import TensorProto, helper
 
 from wsx.exporters.emission import Emission
@@ -22,8 +21,8 @@ def is_text(graph: Graph) -> bool:
 
 def emit_text_subnet(
     graph: Graph, weights: WeightFile, metadata: Mapping[str, str], *, output: str
-) -> onnx.ModelProto:
-    """Return the model of a text subnet; batch and time are of any size.
+) -> bytes:
+    """Return the model of a text subnet, serialised; batch and time are of any size.
 
     Args:
         graph: The subnet, whose output node is of op ``outputs``.

@@ -32,6 +32,11 @@ class Place:
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    @property
+    def n_values(self) -> int:
+        """Numbers that the weight has."""
+        return self.n_bytes // self.dtype.itemsize
+
 
 class WeightFile:
     """The weights of a checkpoint, by name, in one growing buffer.

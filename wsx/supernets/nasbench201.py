@@ -73,16 +73,13 @@ class Cell(nn.Module):
 
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
         """Return the output node, or zeros where no path reaches it."""
-        values: list[torch.Tensor | None] = [x]
-        edges = list(self.edges)
-        for target in range(1, N_NODES):
-            total: torch.Tensor | None = None
-            for edge, (source, end) in enumerate(EDGES):
-                if end != target or arch[edge] == NONE or (value := values[source]) is None:
-                    continue
-                term = edges[edge](value, arch[edge])
-                total = term if total is None else total + term
-            values.append(total)
+        values: list[torch.Tensor | None] = [x] + [None] * (N_NODES - 1)
+        # Edges are in the order of their targets: a node is complete before one leaves it.
+        for edge, (source, target), option in zip(self.edges, EDGES, arch, strict=True):
+            if option == NONE or (value := values[source]) is None:
+                continue
+            term, total = edge(value, option), values[target]
+            values[target] = term if total is None else total + term
         output = values[-1]
         return x * 0.0 if output is None else output
 

@@ -33,7 +33,7 @@ def normalise_batch(emission: Emission, node: Node, operand: str) -> tuple[str, 
         # Momentum 0 makes the outgoing running statistics those of this batch, whatever came in. ONNX Runtime
         # writes them over the incoming ones and merges equal initializers, so each node's must differ from
         # all others', or nodes overwrite each other's statistics.
-        mark = emission.n_nodes + 0.5
+        mark = emission.position + 0.5
         incoming = [
             emission.constant(np.full(node.shape[1], fill, dtype=np.float32))
             for fill in (-mark, mark)

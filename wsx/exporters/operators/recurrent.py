@@ -77,7 +77,7 @@ def _scan(emission: Emission, node: Node, operands: list[str]) -> str:
 
 def _emit_body(emission: Emission, graph: Graph, prefix: str) -> onnx.GraphProto:
     # Weights and constants lie in the outer graph, which bodies can read; nodes are moved into the body.
-    n_outer = emission.n_nodes
+    n_outer = emission.position
     names: list[str] = []
     inputs = {}
     for node in graph.nodes:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from wsx.analysis import Summary, SummaryOptions
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.studies.analyze import compare, report_comparison
 from wsx.studies.evaluate_run import evaluate_run
 from wsx.studies.run_subnets import RunSubnets

@@ -10,7 +10,7 @@ import torch
 
 from wsx.evaluators.population import PopulationReport
 from wsx.spaces import Arch
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.spaces.nasbench201 import NASBENCH201
 from wsx.store import Score, ScoreKey, ScoreTable, open_store
 from wsx.studies.evaluate_run import evaluate_run

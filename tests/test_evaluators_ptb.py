@@ -21,7 +21,7 @@ from wsx.evaluators.text_eager import TextOracle
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.subnets import SubnetRecorder
 from wsx.spaces import SPACES
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.store import open_store
 from wsx.studies.analyze import compare, report_comparison
 from wsx.studies.evaluate_folder import evaluate_folder

@@ -24,7 +24,7 @@ from wsx.cli import main
 from wsx.data import TextSet
 from wsx.errors import OptionError
 from wsx.exporters.batchnorm import BatchNormMode
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.store import open_store
 from wsx.studies.evaluate_folder import evaluate_folder
 from wsx.studies.export_run import export_run

@@ -9,7 +9,7 @@ from wsx.evaluators.verify import RELATIVE_TOLERANCE, EqualityGate, compare
 from wsx.exporters.emit import emit_subnet
 from wsx.exporters.folder import open_folder
 from wsx.exporters.weights import WEIGHT_FILE
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.studies.export_run import export_run
 from wsx.studies.run_subnets import RunSubnets
 

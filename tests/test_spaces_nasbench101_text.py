@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wsx.errors import ArchError, UnknownNameError
 from wsx.spaces import SPACES
-from wsx.spaces.files import read_archs
+from wsx.spaces.lists import read_archs
 
 SPACE = SPACES["nasbench101"]
 V5 = SPACES["nasbench101-v5"]

@@ -19,7 +19,7 @@ from small_run import (
 from wsx.analysis.race import RaceRules
 from wsx.errors import CheckpointError, DataError, ExportError, OptionError
 from wsx.exporters.subnets import SubnetRecorder
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.spaces.nasbench201 import NASBENCH201
 from wsx.studies.evaluate_folder import evaluate_folder
 from wsx.studies.evaluate_run import evaluate_run

@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance
 
 from wsx.data import ImageSet, load_data, photos
 from wsx.errors import DataError, OptionError
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.store import open_store
 from wsx.studies.evaluate_run import evaluate_run
 from wsx.studies.run_subnets import RunSubnets

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from wsx.errors import CheckpointError, UnknownNameError
+from wsx.errors import ArchError, CheckpointError, UnknownNameError
 from wsx.supernets import build_supernet
 from wsx.supernets.checkpoint import save_tensors
 from wsx.training import DataSpec, Recipe, Run, RunConfig, open_run
 from wsx.training.log import FIELDS, TrainingLog, read_log
 from wsx.training.loop import Progress
 from wsx.training.run import create_run
+from wsx.training.supernet import train_supernet
 
 MACRO = {"channels": 1, "cells": 1}
 
@@ -66,6 +67,23 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path, changes, n
         assert text in str(caught.value)
     assert str(caught.value).count(", not ") == len(named)
     assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
+def test_a_run_on_a_list_names_the_list_by_its_content(tmp_path):
+    path = tmp_path / "archs.txt"
+    path.write_text("5\n7\n")
+    recipe = Recipe(measure=f"list:{path}", epochs=1, batch_size=50, supernet=MACRO)
+    config = make_config(recipe=recipe)
+    run = train_supernet(config, tmp_path / "run")
+    assert run.config.recipe.measure.startswith(f"list:{path}@")
+    assert train_supernet(config, tmp_path / "run") == run
+    path.write_text("5\n8\n")
+    with pytest.raises(CheckpointError, match=r"recipe\.measure is 'list:.*', not 'list:"):
+        train_supernet(config, tmp_path / "run")
+    path.unlink()
+    assert open_run(tmp_path / "run") == run
+    with pytest.raises(ArchError, match=r"archs\.txt cannot be read"):
+        train_supernet(config, tmp_path / "run")
 
 
 def run_json(**changes):

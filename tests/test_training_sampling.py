@@ -71,6 +71,17 @@ def test_uniform_over_a_planted_measure():
     assert_within_5_sigma(list(counts.values()), 3000, 1 / 3)
 
 
+def test_uniform_over_a_list(tmp_path):
+    space = Uneven(2, 3, 6)
+    path = tmp_path / "archs.txt"
+    # An arch that stands twice in the list is one arch.
+    path.write_text("\n".join(space.format(arch) for arch in [*PLANTED, PLANTED[0]]))
+    steps = draw(space, 3000, measure=f"list:{path}")
+    counts = Counter(arch for archs in steps for arch in archs)
+    assert sorted(counts) == PLANTED
+    assert_within_5_sigma(list(counts.values()), 3000, 1 / 3)
+
+
 def test_paths_of_a_step_are_independent():
     steps = draw(Uneven(2, 3, 6), 2500, n_paths=2, measure="planted")
     counts = Counter(map(tuple, steps))

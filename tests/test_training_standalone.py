@@ -9,7 +9,7 @@ import torch
 
 from wsx.errors import DataError, OptionError, TrainingError, TruthError
 from wsx.exporters.extract import extract
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.spaces.nasbench201 import NASBENCH201
 from wsx.studies.truth import make_truth
 from wsx.supernets import build_supernet

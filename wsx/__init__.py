@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wsx.analysis import SummaryOptions, summarise
     from wsx.exporters.extract import extract
     from wsx.spaces import SPACES
-    from wsx.spaces.files import ArchChoice
+    from wsx.spaces.choice import ArchChoice
     from wsx.store import open_store
     from wsx.studies.analyze import compare, report_comparison
     from wsx.studies.evaluate_folder import evaluate_folder
@@ -30,7 +30,7 @@ _HOMES = {
     "summarise": "wsx.analysis",
     "extract": "wsx.exporters.extract",
     "SPACES": "wsx.spaces",
-    "ArchChoice": "wsx.spaces.files",
+    "ArchChoice": "wsx.spaces.choice",
     "open_store": "wsx.store",
     "compare": "wsx.studies.analyze",
     "report_comparison": "wsx.studies.analyze",

@@ -113,7 +113,7 @@ def train_standalone_command(
 ) -> None:
     """Make truth: train archs alone, each from scratch; a repeated command does what is missing."""
     from wsx.spaces import load_space
-    from wsx.spaces.files import ArchChoice
+    from wsx.spaces.choice import ArchChoice
     from wsx.studies.truth import make_truth
     from wsx.training import RECIPES, DataSpec, RunConfig
 
@@ -169,7 +169,7 @@ def export_subnets_command(
 ) -> None:
     """Export subnets as ONNX files that share one weight file, and verify a sample."""
     from wsx.spaces import load_space
-    from wsx.spaces.files import ArchChoice
+    from wsx.spaces.choice import ArchChoice
     from wsx.studies.export_run import export_run
     from wsx.studies.run_subnets import RunSubnets
     from wsx.training import open_run
@@ -238,7 +238,7 @@ def evaluate(
     from wsx.evaluators.race_report import RaceReport
     from wsx.exporters.folder import is_folder
     from wsx.spaces import load_space
-    from wsx.spaces.files import ArchChoice
+    from wsx.spaces.choice import ArchChoice
     from wsx.studies.images import ImageChoice
     from wsx.studies.scoring import Listener, ScoringOptions
 

@@ -25,7 +25,9 @@ All = Annotated[bool, typer.Option("--all", help="Every arch of the measure.")]
 ArchSeed = Annotated[int, typer.Option("--seed", help="Seed of the draw.")]
 Measure = Annotated[
     str | None,
-    typer.Option("--measure", help="What the draw is uniform over, see `wsx spaces NAME`."),
+    typer.Option(
+        "--measure", help="What the draw is uniform over, see `wsx spaces NAME`; or list:FILE."
+    ),
 ]
 Bn = Annotated[str, typer.Option("--bn", help="batch, running, or calibrated:STEPSxBATCH.")]
 Checkpoint = Annotated[str, typer.Option("--checkpoint", help="Name of a checkpoint, or last.")]

@@ -14,7 +14,7 @@ from wsx.contracts._base import Figures, Subject
 from wsx.contracts.cover import BreachError
 from wsx.errors import ArchError, OptionError, UnknownNameError
 from wsx.spaces import Arch, Space
-from wsx.spaces.files import read_archs
+from wsx.spaces.lists import read_archs
 
 MAX_LISTED = 100_000
 N_SAMPLED = 300

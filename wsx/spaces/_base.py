@@ -15,6 +15,7 @@ import numpy as np
 
 from wsx.errors import ArchError, OptionError
 from wsx.registry import Registry, unknown_name
+from wsx.spaces.lists import LIST, archs_of_list, pinned
 
 Arch = tuple[int, ...]
 
@@ -225,14 +226,25 @@ class Space(abc.ABC):
     def population(self, measure: str) -> "list[Arch] | None":
         """Return the archs that a measure is uniform over, ``None`` for all encodings.
 
+        Args:
+            measure: One of ``measures``, or ``list:PATH`` for the archs of a file, see ``wsx.spaces.lists``.
+
         Raises:
+            ArchError: The file of a list is missing, has changed, or has lines that are no archs.
             UnknownNameError: The space has no such measure.
         """
-        if measure not in self.measures:
-            raise unknown_name(f"sampling measure of {self.name}", measure, list(self.measures))
+        measure = pinned(measure)
         if measure not in self._populations:
-            self._populations[measure] = self.measures[measure]()
+            self._populations[measure] = self._listed(measure)
         return self._populations[measure]
+
+    def _listed(self, measure: str) -> "list[Arch] | None":
+        if measure.startswith(LIST):
+            return archs_of_list(measure, self)
+        if measure not in self.measures:
+            known = [*self.measures, f"{LIST}PATH"]
+            raise unknown_name(f"sampling measure of {self.name}", measure, known)
+        return self.measures[measure]()
 
     def draw(self, *, rng: np.random.Generator, measure: str) -> Arch:
         """Return one arch drawn uniformly under a measure, independently of all others.
@@ -253,7 +265,7 @@ class Space(abc.ABC):
         Args:
             n: How many.
             rng: Where the randomness comes from.
-            measure: What the draw is uniform over; one of ``measures``.
+            measure: What the draw is uniform over, as for ``population``.
             has_repeats: Draw with replacement; without, all archs differ.
 
         Raises:

@@ -7,7 +7,7 @@ from typing import Any
 
 from wsx.analysis import SummaryOptions
 from wsx.spaces import SPACES
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.studies.analyze import Comparison, compare, report_comparison
 from wsx.studies.evaluate_run import evaluate_run
 from wsx.studies.export_run import export_run

@@ -14,7 +14,7 @@ from wsx.evaluators.population import PopulationReport
 from wsx.evaluators.race_engine import RaceEngine
 from wsx.evaluators.sources import FolderSource
 from wsx.exporters.folder import ExportFolder, open_folder
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.store import ScoreKey
 from wsx.studies.images import ImageChoice
 from wsx.studies.race import check_race, race_engine

@@ -16,7 +16,7 @@ from wsx.evaluators.merging import MergePlanner, Work
 from wsx.evaluators.population import PopulationReport
 from wsx.evaluators.race_engine import RaceEngine
 from wsx.evaluators.sources import SupernetSource
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.store import ScoreKey
 from wsx.studies.images import ImageChoice
 from wsx.studies.isolated import isolated_engine, resolve_devices

@@ -15,7 +15,7 @@ from wsx.evaluators.verify import Agreement
 from wsx.exporters.export import ExportReport, export_subnets
 from wsx.exporters.folder import SubnetRow
 from wsx.spaces import Arch
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.studies.run_subnets import RunSubnets
 from wsx.training.text_data import copy_vocabulary
 

@@ -9,7 +9,7 @@ import torch
 
 from wsx.errors import OptionError
 from wsx.spaces import SPACES, load_space
-from wsx.spaces.files import ArchChoice
+from wsx.spaces.choice import ArchChoice
 from wsx.spaces.loading import space_origin
 from wsx.studies.images import SPLITS
 from wsx.training.run import RunConfig

@@ -36,7 +36,7 @@ class Recipe:
         drop_path: Share of images for which a path is dropped, at the end of its linear ramp from zero.
         sampler: ``uniform`` draws archs independently; ``fair`` draws for every decision a
             permutation of its options, so that a step uses each option once (FairNAS).
-        measure: What the uniform sampler is uniform over.
+        measure: What the uniform sampler is uniform over: a measure of the space, or ``list:PATH``.
         n_paths: Archs per step under the uniform sampler; their gradients are averaged.
         crop_padding: Zero pixels around an image before a random crop of its own size.
         crop_area: Smallest share of a photograph's area in a random resized crop, which then takes the place

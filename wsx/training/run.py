@@ -10,7 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from wsx.data.vocabulary import Vocabulary
 from wsx.errors import CheckpointError, OptionError, WsxError
 from wsx.registry import unknown_name
 from wsx.spaces import SPACES
+from wsx.spaces.lists import pinned
 from wsx.spaces.loading import known_space, space_facts, space_origin
 from wsx.supernets import SUPERNETS, Supernet
 from wsx.supernets.checkpoint import Checkpoint, load_supernet, read_facts
@@ -110,6 +111,15 @@ class RunConfig:
             if name not in macro:
                 known = [*(field.name for field in fields(Recipe)), *macro]
                 raise unknown_name("recipe value or supernet option", name, sorted(known))
+
+    def pinned(self) -> "RunConfig":
+        """Return the configuration with the list of archs to draw from, if there is one, named by its content.
+
+        Raises:
+            ArchError: The list cannot be read.
+        """
+        recipe = replace(self.recipe, measure=pinned(self.recipe.measure))
+        return replace(self, recipe=recipe)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration, JSON-clean."""

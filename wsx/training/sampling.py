@@ -4,6 +4,7 @@ import numpy as np
 
 from wsx.errors import OptionError
 from wsx.spaces import Arch, Space
+from wsx.spaces.lists import pinned
 from wsx.training.recipes import Recipe
 
 
@@ -11,6 +12,7 @@ class ArchSampler:
     """The archs of each step of a recipe.
 
     Raises:
+        ArchError: The file of a listed measure is missing or wrong.
         UnknownNameError: The space has no such sampling measure.
         OptionError: The recipe samples fairly, and the space is no product of its decisions.
     """
@@ -19,7 +21,8 @@ class ArchSampler:
         self._space = space
         self._recipe = recipe
         self._seed = seed
-        space.population(recipe.measure)
+        self._measure = pinned(recipe.measure)
+        space.population(self._measure)
         if recipe.sampler == "fair" and not space.is_product:
             raise OptionError(
                 f"sampler fair combines options freely, and {space.name} refuses some combinations; "
@@ -31,8 +34,9 @@ class ArchSampler:
         rng = np.random.default_rng([self._seed, 2, step])
         if self._recipe.sampler == "fair":
             return self._fair(rng)
-        measure = self._recipe.measure
-        return [self._space.draw(rng=rng, measure=measure) for _ in range(self._recipe.n_paths)]
+        return [
+            self._space.draw(rng=rng, measure=self._measure) for _ in range(self._recipe.n_paths)
+        ]
 
     def _fair(self, rng: np.random.Generator) -> list[Arch]:
         """Return archs that use every option of every decision equally often (FairNAS, 1907.01845)."""

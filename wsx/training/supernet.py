@@ -42,11 +42,13 @@ def train_supernet(
         The finished run.
 
     Raises:
+        ArchError: The list of archs to draw from is missing or wrong.
         CheckpointError: The folder holds a run with another configuration, or the disk is full.
         DataError: The data is unusable, or has fewer training images than a batch.
         DeviceError: The device does not exist here.
         TrainingError: The loss or a weight is not finite; the last checkpoint stays.
     """
+    config = config.pinned()
     recipe = config.recipe
     is_text = isinstance(recipe, TextRecipe)
     prepare = text_training if is_text else _image_training

@@ -5,7 +5,8 @@ import pytest
 
 from wsx.errors import ArchError, OptionError, UnknownNameError
 from wsx.spaces import SPACES
-from wsx.spaces.files import ArchChoice, read_archs
+from wsx.spaces.choice import ArchChoice
+from wsx.spaces.lists import pinned, read_archs
 
 SPACE = SPACES["nasbench201"]
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_1x1~2|"
@@ -78,3 +79,42 @@ def test_a_choice_refuses_unknown_measures_and_impossible_numbers():
     for n in (0, -1, 15_626):
         with pytest.raises(OptionError, match=f"cannot draw {n} archs"):
             ArchChoice(n=n).archs(SPACE)
+
+
+def test_a_choice_draws_from_a_list(tmp_path):
+    path = written(tmp_path, "5\n7\n9\n5\n")
+    drawn = ArchChoice(n=2, seed=1, measure=f"list:{path}").archs(SPACE)
+    assert len(set(drawn)) == 2
+    assert set(drawn) < {SPACE.arch_at(index) for index in (5, 7, 9)}
+    everything = ArchChoice(takes_all=True, measure=f"list:{path}").archs(SPACE)
+    assert everything == [SPACE.arch_at(index) for index in (5, 7, 9)]
+    with pytest.raises(OptionError, match="cannot draw 4 archs: nasbench201 has 3"):
+        ArchChoice(n=4, measure=f"list:{path}").archs(SPACE)
+
+
+def test_a_list_is_stored_with_its_digest(tmp_path):
+    path = written(tmp_path, "5\n7\n")
+    stored = ArchChoice(n=1, measure=f"list:{path}").facts(SPACE)["measure"]
+    assert re.fullmatch(f"list:{re.escape(str(path))}@[0-9a-f]{{16}}", stored)
+    assert pinned(stored) == stored
+    assert SPACE.population(stored) == [SPACE.arch_at(5), SPACE.arch_at(7)]
+    path.write_text("5\n8\n")
+    # What is known of the stored list stays; another space has to read it, and sees the change.
+    with pytest.raises(ArchError, match=r"archs\.txt has changed: its digest is [0-9a-f]{16}, not"):
+        SPACES["nasbenchmacro"].population(stored)
+    assert SPACE.population(f"list:{path}") == [SPACE.arch_at(5), SPACE.arch_at(8)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "lists no archs"), ("5\nfoo\n", "line 2"), (b"\xff\xfe", "cannot be read")],
+)
+def test_bad_lists_are_refused(tmp_path, content, message):
+    with pytest.raises(ArchError, match=message):
+        SPACE.population(f"list:{written(tmp_path, content)}")
+
+
+@pytest.mark.parametrize("name", ["none.txt", "", "\0"])
+def test_lists_that_are_not_there_are_named(tmp_path, name):
+    with pytest.raises(ArchError, match="cannot be read"):
+        SPACE.population(f"list:{tmp_path}/{name}")

@@ -1,4 +1,4 @@
-"""Lists of archs: from a file of text forms, or drawn from a space."""
+"""Which archs of a space to work on: drawn, from a file, or all."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from wsx.errors import ArchError, OptionError, WsxError
+from wsx.errors import OptionError
 from wsx.spaces._base import Arch, Space
+from wsx.spaces.lists import pinned, read_archs
 
 MAX_ENUMERATED = 1_000_000
 
@@ -19,7 +20,7 @@ class ArchChoice:
     Attributes:
         n: How many to draw.
         seed: Seed of the draw.
-        measure: What the draw is uniform over; None takes the space's first measure.
+        measure: What the draw is uniform over, as for ``Space.population``; None takes the space's first.
         file: A file with one text form (or index) a line.
         takes_all: Every arch of the measure.
     """
@@ -61,45 +62,4 @@ class ArchChoice:
         """Return how archs were chosen, for provenance."""
         if self.file is not None:
             return {"archs_from": self.file.name}
-        return {"measure": self.measure_of(space), "n": self.n, "seed": self.seed}
-
-
-def read_archs(path: Path, space: Space) -> list[Arch]:
-    """Return the archs of a file: one text form or index a line; blank lines and ``#`` lines are skipped.
-
-    Raises:
-        ArchError: The file is missing, empty, or has bad lines, the first of which is named.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArchError(f"arch file {path} cannot be read: {error}") from error
-    archs, problems = [], []
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        try:
-            archs.append(_arch(text, space))
-        except WsxError as error:
-            problems.append(f"line {number}: {error}")
-    if problems:
-        more = f" ({len(problems)} bad lines in all)" if len(problems) > 1 else ""
-        raise ArchError(f"arch file {path}, {problems[0]}{more}")
-    if not archs:
-        raise ArchError(f"arch file {path} lists no archs")
-    return archs
-
-
-def _arch(text: str, space: Space) -> Arch:
-    """Return the arch of a line. Digits are a text form where the space has such, otherwise an index."""
-    try:
-        return space.parse(text)
-    except WsxError:
-        if not text.isdecimal():
-            raise
-    try:
-        index = int(text)
-    except ValueError:
-        raise ArchError(f"{text[:60]!r}... has {len(text)} digits and is no index") from None
-    return space.arch_at(index)
+        return {"measure": pinned(self.measure_of(space)), "n": self.n, "seed": self.seed}

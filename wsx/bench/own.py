@@ -53,14 +53,16 @@ class OwnPath:
 
     Args:
         subject: What is scored.
+        listener: Told of progress.
 
     Attributes:
         flops: Floating-point operations of the last population's forward passes, calibration included; of
             equal functions, and of what models share, once.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, listener: Listener | None = None) -> None:
         self._subject = subject
+        self._listener = listener or Listener()
         source = self._source(SubnetRecorder(subject.supernet, subject.mode))
         # Measured once per machine and remembered, so no part of scoring a population.
         self._options = settled(
@@ -102,7 +104,7 @@ class OwnPath:
                 batch_size=self._batch_size,
                 n_workers=self._n_workers,
                 info={},
-                listener=Listener(),
+                listener=self._listener,
                 merging=self._planner(recorder),
             )
             with open_store(path) as store:

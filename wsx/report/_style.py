@@ -2,6 +2,8 @@
 
 # Okabe and Ito, "Color Universal Design" (2008).
 BLUE, ORANGE, GREY, INK, PAPER = "#0072B2", "#D55E00", "#8A8F98", "#1F2328", "#FFFFFF"
+# For series that stand side by side, of the same source.
+SERIES = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 GRID = "#E6E8EB"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 

@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from collections.abc import Sequence
 
 from plotly.offline import get_plotlyjs
 
@@ -33,13 +34,25 @@ _HOVER_WIDTH = 64
 
 def render_page(data: ReportData) -> str:
     """Return the whole page as HTML."""
-    parts = [_section(section, data) for section in SECTIONS]
-    hovers = script_json(json.dumps(_hovers(data)))
+    body = "".join(_section(section, data) for section in SECTIONS)
+    return document(data.title, body, _hovers(data), "the PNG files beside this page show the same")
+
+
+def document(title: str, body: str, hovers: Sequence[str], instead: str) -> str:
+    """Return a page that needs nothing but itself.
+
+    Args:
+        title: Its heading.
+        body: HTML below it.
+        hovers: What hovering over each arch shows.
+        instead: Where a reader without JavaScript finds what the figures show.
+    """
+    listed = script_json(json.dumps(hovers))
     scripts = (
-        f'<script type="application/json" id="archs">{hovers}</script>'
+        f'<script type="application/json" id="archs">{listed}</script>'
         f"\n<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>"
     )
-    warning = note("The figures need JavaScript; the PNG files beside this page show the same.")
+    warning = note(f"The figures need JavaScript; {instead}.")
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -47,12 +60,12 @@ def render_page(data: ReportData) -> str:
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
-<title>{text(data.title)}</title>
+<title>{text(title)}</title>
 <style>{CSS}</style>
 </head>
 <body>
-<h1>{text(data.title)}</h1>
-{"".join(parts)}
+<h1>{text(title)}</h1>
+{body}
 <noscript>{warning}</noscript>
 {scripts}
 </body>

@@ -80,7 +80,7 @@ def operation(x, weights, name, kind, stride):
     )
 
 
-def cell(before, last, weights, name, pairs, layout, *, is_reduction, follows_reduction):
+def cell(before, last, weights, name, pairs, shares, *, is_reduction, follows_reduction):
     preprocess = factorized_reduce if follows_reduction else relu_conv_norm
     values = [
         preprocess(before, weights, f"{name}.before"),
@@ -91,8 +91,12 @@ def cell(before, last, weights, name, pairs, layout, *, is_reduction, follows_re
         for slot in (0, 1):
             kind, source = pairs[place + slot]
             target = 2 + place // 2
-            owner = f"node{target}_slot{slot}" if layout == "slot" else f"edge{source}_{target}"
-            if layout == "edge" and slot and pairs[place] == pairs[place + 1]:
+            owner = {
+                "slot": f"node{target}_slot{slot}",
+                "edge": f"edge{source}_{target}",
+                "node": f"node{target}",
+            }[shares]
+            if shares == "edge" and slot and pairs[place] == pairs[place + 1]:
                 owner += "_twin"
             stride = 2 if is_reduction and source < 2 else 1
             total = total + operation(
@@ -102,7 +106,7 @@ def cell(before, last, weights, name, pairs, layout, *, is_reduction, follows_re
     return torch.cat(values[2:], 1)
 
 
-def network(x, text, weights, *, cells, layout):
+def network(x, text, weights, *, cells, shares):
     """Logits (image, class) in evaluation mode, and the output of each cell."""
     genotype = eval(text, {"Genotype": Genotype, "range": range})
     stem = F.conv2d(x, weights["stem.0.weight"], padding=1)
@@ -114,7 +118,7 @@ def network(x, text, weights, *, cells, layout):
             weights,
             f"cells.{position}",
             genotype.reduce if is_reduction else genotype.normal,
-            layout,
+            shares,
             is_reduction=is_reduction,
             follows_reduction=position - 1 in (cells // 3, 2 * cells // 3),
         )

@@ -1,6 +1,7 @@
 """Reports in a real browser: every figure drawn, nothing in the console, nothing asked for, at any width."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,16 @@ def test_pages_of_studies_draw_everything_and_ask_for_nothing(driver, tmp_path, 
     assert seen.drawn == [True] * 4
     assert (seen.problems, seen.requests, seen.overflow) == ([], [], 0)
     assert seen.n_printed_bytes > 20_000
+
+
+def test_names_that_are_digits_stay_names(driver, tmp_path):
+    named = Plot("named", "t", "arch", "rank", "marks", [Series("r", ["434", "111"], [1.0, 2.0])])
+    found = replace(findings(), plots=[named])
+    browser.visit(driver, write_study(tmp_path / "study.html", found))
+    ticks = driver.execute_script(
+        "return Array.from(document.querySelectorAll('.xtick text')).map((tick) => tick.textContent)"
+    )
+    assert ticks == ["434", "111"]
 
 
 def broken(page, old, new):

@@ -147,7 +147,7 @@ def test_a_step_changes_just_what_the_arch_uses(make):
         ({"reading": "paper"}, UnknownNameError, "no reading named 'paper'"),
         ({"bn_momentum": 0.0}, OptionError, r"bn_momentum is 0.0; it must lie in \(0, 1\]"),
         ({"bn_momentum": float("nan")}, OptionError, "bn_momentum is nan"),
-        ({"bn_momentum": 1}, OptionError, "must be of type float"),
+        ({"bn_momentum": True}, OptionError, "must be of type float"),
         ({"channels": 0}, OptionError, "channels is 0"),
     ],
 )

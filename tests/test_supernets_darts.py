@@ -17,13 +17,13 @@ from wsx.spaces import SPACES
 from wsx.supernets import build_supernet
 from wsx.supernets.blocks import set_drop_path
 from wsx.supernets.blocks_darts import FactorizedReduce
-from wsx.supernets.darts import LAYOUTS, Operations
+from wsx.supernets.darts import SHARES, DartsOptions, Operations
 
 FLOAT64_TOLERANCE = 1e-12
 FLOAT32_TOLERANCE = 1e-4
 TINY = {"channels": 2, "cells": 4, "n_classes": 3, "image_size": 8}
-SLOT = {"layout": "slot"}
-EDGE = {"layout": "edge", "channels": 3, "cells": 3, "image_size": 9, "in_channels": 1}
+SLOT = {"shares": "slot"}
+EDGE = {"shares": "edge", "channels": 3, "cells": 3, "image_size": 9, "in_channels": 1}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def reference(supernet, x, arch):
     weights = Weights(supernet.state_dict())
     options = supernet.options
     text = supernet.space.format(arch)
-    return network(x, text, weights, cells=options.cells, layout=options.layout)[0], weights
+    return network(x, text, weights, cells=options.cells, shares=options.shares)[0], weights
 
 
 # One function ----------------------------------------------------------------------------------------------
@@ -81,10 +81,10 @@ def reference(supernet, x, arch):
 @pytest.mark.parametrize(
     ("space", "options"),
     [
-        ("darts", {"layout": "slot", "cells": 5}),
-        ("darts", {"layout": "slot", "cells": 1, "image_size": 5, "is_affine": False}),
+        ("darts", {"shares": "slot", "cells": 5}),
+        ("darts", {"shares": "slot", "cells": 1, "image_size": 5, "is_affine": False}),
         ("darts", EDGE),
-        ("darts-nds", {"layout": "slot", "cells": 3}),
+        ("darts-nds", {"shares": "slot", "cells": 3}),
         ("darts-nds", EDGE),
     ],
 )
@@ -158,7 +158,7 @@ def test_every_weight_and_statistic_shows_in_the_logits(make):
 @pytest.mark.parametrize("space", ["darts", "darts-nds"])
 @torch.no_grad()
 def test_order_of_pairs_matters_to_slots_and_not_to_edges(make, space):
-    by_slot, by_edge = make(space, layout="slot"), make(space, layout="edge")
+    by_slot, by_edge = make(space, shares="slot"), make(space, shares="edge")
     x, described, gaps = images(by_slot), SPACES[space], []
     for arch in covering(described):
         other = described.parse(described.truth_text(arch))
@@ -178,8 +178,8 @@ def test_two_equal_pairs_of_a_node_have_weights_of_their_own(make):
         "('sep_conv_5x5', 1), ('sep_conv_5x5', 1), ('dil_conv_3x3', 3), ('dil_conv_3x3', 3), "
         "('max_pool_3x3', 0), ('max_pool_3x3', 0)], reduce_concat=range(2, 6))"
     )
-    for layout in LAYOUTS:
-        supernet = make("darts-nds", layout=layout, cells=3)
+    for shares in ("slot", "edge"):
+        supernet = make("darts-nds", shares=shares, cells=3)
         expected, weights = reference(supernet, images(supernet), arch)
         assert relative(supernet(images(supernet), arch), expected) < FLOAT64_TOLERANCE
         cost = described.cost(arch, supernet.macro())
@@ -189,7 +189,7 @@ def test_two_equal_pairs_of_a_node_have_weights_of_their_own(make):
 
 
 def test_nds_archs_are_reachable_where_the_output_depends_on_the_input(make):
-    supernet = make("darts-nds", cells=12, layout="slot")
+    supernet = make("darts-nds", cells=12, shares="slot")
     with torch.no_grad():
         for name, tensor in supernet.state_dict().items():
             # Nothing is ever negative, so that no ReLU stops a signal.
@@ -218,9 +218,9 @@ def step(supernet, optimizer, arch):
     optimizer.step()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_step_changes_just_what_the_arch_uses(make, layout):
-    supernet = make(layout=layout).train()
+@pytest.mark.parametrize("shares", SHARES)
+def test_a_step_changes_just_what_the_arch_uses(make, shares):
+    supernet = make(shares=shares).train()
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
     one, *_, other = covering(supernet.space)
     step(supernet, optimizer, one)
@@ -250,7 +250,7 @@ def test_the_auxiliary_head_reads_the_second_reduction_and_trains_alone(make):
     assert isinstance(supernet(x, arch), torch.Tensor)
     weights = Weights(supernet.state_dict())
     text = supernet.space.format(arch)
-    logits, outputs = network(x, text, weights, cells=4, layout="slot")
+    logits, outputs = network(x, text, weights, cells=4, shares="slot")
     # Training mode with averages instead of statistics of the batch, to compare with the reference.
     supernet.training = True
     found, auxiliary = supernet(x, arch)
@@ -265,8 +265,7 @@ def test_the_auxiliary_head_reads_the_second_reduction_and_trains_alone(make):
 
 
 def test_drop_path_drops_operations_but_not_identities():
-    norms = {"is_affine": True, "tracks_statistics": True}
-    layer = Operations(4, norms, is_strided=True).train()
+    layer = Operations(4, DartsOptions(), is_strided=True).train()
     x = torch.ones(200, 4, 6, 6)
     set_drop_path(layer, 0.5)
     torch.default_generator.manual_seed(0)
@@ -299,8 +298,8 @@ def test_factorized_reduce_sees_every_second_pixel_of_either_parity(size):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"layout": "edges"}, UnknownNameError, "no layout named 'edges'. Did you mean edge"),
-        ({"layout": 1}, OptionError, "must be of type str"),
+        ({"shares": "edges"}, UnknownNameError, "no shares named 'edges'. Did you mean edge"),
+        ({"shares": 1}, OptionError, "must be of type str"),
         ({"cells": 0}, OptionError, "cells is 0"),
         ({"has_auxiliary": True, "image_size": 28}, OptionError, "image_size 28 there are 7"),
     ],

@@ -5,8 +5,10 @@ import math
 import pytest
 
 from wsx.errors import OptionError, UnknownNameError
+from wsx.spaces import SPACES
 from wsx.supernets import build_supernet
-from wsx.training.recipes import RECIPES, Recipe
+from wsx.training import RECIPES, DataSpec, Recipe, RunConfig
+from wsx.training.sampling import ArchSampler
 
 
 def test_overrides_take_the_type_of_their_field():
@@ -175,3 +177,69 @@ def test_p2_on_nasbench201():
     assert (recipe.sampler, recipe.measure, recipe.n_paths) == ("uniform", "encodings", 1)
     assert recipe.cutout == 0
     assert not any(math.isnan(v) for v in recipe.as_dict().values() if isinstance(v, float))
+
+
+def test_p1_multi_path_on_nasbench201():
+    # arXiv 2010.08219, tricks/nb201/multipath.py: K=5 archs a step, gradients summed, 400 epochs, evaluated
+    # every 100; all else the defaults of the space, which do not clip.
+    recipe, single = RECIPES["p1-nasbench201-multipath"], RECIPES["p1-nasbench201"]
+    assert (recipe.epochs, recipe.n_paths, recipe.gradients) == (400, 5, "sum")
+    assert (recipe.clip, recipe.checkpoint_epochs) == (0.0, 100)
+    changed = {"epochs": 400, "n_paths": 5, "gradients": "sum", "clip": 0.0}
+    assert recipe == dataclasses.replace(single, **changed)
+    fair = recipe.override({"sampler": "fair"})
+    assert (fair.sampler, fair.gradients) == ("fair", "sum")
+
+
+def test_p1_on_nasbench101():
+    # Defaults of the space in the released code, epochs of its README: SGD 0.9 without Nesterov, lr 0.1 to 0,
+    # weight decay 1e-4, clip 5, batch 256, BatchNorm momentum .003; multi-path K=3 with 333 epochs.
+    recipe = RECIPES["p1-nasbench101"]
+    assert recipe.supernet == {
+        "channels": 128,
+        "stacks": 3,
+        "cells_per_stack": 3,
+        "bn_momentum": 0.003,
+    }
+    assert (recipe.epochs, recipe.batch_size, recipe.nesterov) == (1000, 256, False)
+    assert (recipe.lr, recipe.lr_min, recipe.weight_decay, recipe.clip) == (0.1, 0.0, 1e-4, 5.0)
+    multi = RECIPES["p1-nasbench101-multipath"]
+    assert multi == dataclasses.replace(recipe, epochs=333, n_paths=3, gradients="sum")
+
+
+def test_p1_on_darts():
+    # Four processes with 112 images each, lr .025 times four, an arch for each; C=36, 20 cells, auxiliary .4.
+    recipe = RECIPES["p1-darts"]
+    assert (recipe.n_ranks, recipe.parallel_sampling) == (4, True)
+    assert recipe.batch_size == 4 * 112
+    assert recipe.lr == 4 * 0.025
+    assert (recipe.epochs, recipe.weight_decay, recipe.clip) == (1000, 3e-4, 5.0)
+    assert (recipe.cutout, recipe.drop_path, recipe.auxiliary_weight) == (16, 0.2, 0.4)
+    assert recipe.supernet == {"channels": 36, "cells": 20, "has_auxiliary": True}
+
+
+def test_p3_on_cell64():
+    # arXiv 2001.01431, section 3.2 and share_all_ep200.yml: 200 epochs, batch 256, lr .025 to .001, momentum .9,
+    # weight decay 1e-3, no clipping, no cutout; children in turn; all of the last 128 steps evaluated.
+    recipe = RECIPES["p3-cell64"]
+    assert (recipe.sampler, recipe.order, recipe.n_paths) == ("round-robin", "fixed", 1)
+    assert (recipe.epochs, recipe.batch_size) == (200, 256)
+    assert (recipe.lr, recipe.lr_min, recipe.weight_decay) == (0.025, 0.001, 1e-3)
+    assert (recipe.momentum, recipe.nesterov, recipe.clip, recipe.cutout) == (0.9, False, 0.0, 0)
+    assert (recipe.checkpoint_epochs, recipe.checkpoint_last_steps) == (1, 128)
+    assert recipe.supernet == {"channels": 16, "cells": 4, "bn_momentum": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("name", "space"),
+    [
+        ("p1-nasbench201-multipath", "nasbench201"),
+        ("p1-nasbench101-multipath", "nasbench101-1shot1c"),
+        ("p1-darts", "darts"),
+        ("p3-cell64", "cell64"),
+    ],
+)
+def test_published_recipes_fit_their_space(name, space):
+    recipe = RECIPES[name]
+    RunConfig(space, recipe, DataSpec("digits"), seed=0)
+    assert ArchSampler(SPACES[space], recipe, seed=0)[0]

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from wsx import cli_bench, cli_inspect
+from wsx import cli_bench, cli_inspect, cli_search, cli_study, cli_time, cli_train
 from wsx import options as o
 from wsx.console import print_json, print_rows, progress_bar, stdout, summary_table
 from wsx.errors import OptionError, WsxError
@@ -28,12 +26,18 @@ app = typer.Typer(
 )
 EXIT_INTERRUPTED = 130
 
+app.command()(cli_train.train)
+app.command("train-standalone")(cli_train.train_standalone)
 app.command()(cli_inspect.spaces)
 app.command("check-space")(cli_inspect.check_space_command)
 app.command()(cli_inspect.recipes)
 app.command()(cli_inspect.doctor)
 app.command()(cli_bench.bench)
 app.command("bench-training")(cli_bench.bench_training)
+app.command()(cli_time.timeline)
+app.command()(cli_time.finetune)
+app.command()(cli_search.search)
+app.command()(cli_study.study)
 
 
 @app.callback(invoke_without_command=True)
@@ -44,109 +48,6 @@ def root(
     if version:
         typer.echo(__version__)
         raise typer.Exit
-
-
-@app.command()
-def train(
-    space: o.Space,
-    data: o.Data,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder of the run; an interrupted run goes on.")
-    ],
-    recipe: o.RecipeName = "default",
-    set_: o.Set = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the training.")] = 0,
-    data_seed: o.DataSeed = 0,
-    n_train: o.NTrain = None,
-    n_valid: o.NValid = None,
-    n_test: o.NTest = None,
-    image_size: o.ImageSize = None,
-    device: o.TorchDevice = "cpu",
-    quiet: o.Quiet = False,
-    json_: o.Json = False,
-) -> None:
-    """Train a supernet, with checkpoints and a log; a repeated command goes on where it stopped."""
-    from wsx.spaces import load_space
-    from wsx.training import RECIPES, DataSpec, RunConfig, train_supernet
-
-    config = RunConfig(
-        load_space(space).name,
-        RECIPES[recipe].override(o.parse_settings(set_)),
-        DataSpec(data, data_seed, n_train, n_valid, n_test, image_size),
-        seed,
-    )
-    with progress_bar(is_quiet=quiet) as start:
-        update = start(f"train {space}")
-        n_steps = 0
-
-        def on_progress(progress: Any) -> None:
-            nonlocal n_steps
-            n_steps += 1
-            update(progress.step, progress.n_steps, progress.note)
-
-        run = train_supernet(config, out, device=device, on_progress=on_progress)
-    facts = {"run": str(out), "steps done now": n_steps, **run.facts()}
-    return print_json(facts) if json_ else print_rows("trained", facts)
-
-
-@app.command("train-standalone")
-def train_standalone_command(
-    space: o.Space,
-    data: o.Data,
-    out: Annotated[Path, typer.Option("--out", help="Truth table to write, .parquet or .csv.")],
-    recipe: o.RecipeName = "default",
-    set_: o.Set = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="Training seeds, such as 0,1,2.")] = "0",
-    n: o.N = None,
-    archs: o.Archs = None,
-    all_: o.All = False,
-    seed: o.ArchSeed = 0,
-    measure: o.Measure = None,
-    split: o.Split = "test",
-    data_seed: o.DataSeed = 0,
-    n_train: o.NTrain = None,
-    n_valid: o.NValid = None,
-    n_test: o.NTest = None,
-    image_size: o.ImageSize = None,
-    workers: o.Workers = None,
-    quiet: o.Quiet = False,
-) -> None:
-    """Make truth: train archs alone, each from scratch; a repeated command does what is missing."""
-    from wsx.spaces import load_space
-    from wsx.spaces.choice import ArchChoice
-    from wsx.studies.truth import make_truth
-    from wsx.training import RECIPES, DataSpec, RunConfig
-
-    config = RunConfig(
-        load_space(space).name,
-        RECIPES[recipe].override(o.parse_settings(set_)),
-        DataSpec(data, data_seed, n_train, n_valid, n_test, image_size),
-        0,
-    )
-    with progress_bar(is_quiet=quiet) as start:
-        update = start("train alone")
-        table = make_truth(
-            config,
-            ArchChoice(n, seed, measure, archs, all_),
-            o.parse_seeds(seeds),
-            out,
-            split=split,
-            n_workers=(os.cpu_count() or 1) if workers is None else workers,
-            on_score=update,
-        )
-    agreement = table.seed_agreement()
-    print_rows(
-        "truth",
-        {
-            "table": str(out),
-            "archs": len(table),
-            "trainings": len(table) * len(o.parse_seeds(seeds)),
-            "mean accuracy": f"{table.accuracy.mean():.4f}",
-            "agreement of seeds": "one seed"
-            if agreement is None
-            else f"tau {agreement.kendall:.3f}",
-        },
-    )
 
 
 @app.command("export-subnets")
@@ -249,7 +150,9 @@ def evaluate(
     options = ScoringOptions(batch_size, workers, is_isolated=isolate, merge=limits)
     rules = None if race is None else RaceRules(race, delta, tolerance / 100, seed)
     if race is not None and merge is not None:
-        raise OptionError("--merge is of no use to --race, whose subnets run one by one; leave it out")
+        raise OptionError(
+            "--merge is of no use to --race, whose subnets run one by one; leave it out"
+        )
     with progress_bar(is_quiet=quiet) as start:
         planned, scored = start("plan"), start("score" if race is None else "race")
         shared: dict[str, Any] = {

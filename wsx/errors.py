@@ -71,3 +71,7 @@ class StoreKeyError(StoreError):
 
 class TruthError(WsxError, ValueError):
     """A truth table that is unreadable or does not fit the space."""
+
+
+class StudyError(WsxError, ValueError):
+    """A folder that holds another study, or a study whose steps are missing."""

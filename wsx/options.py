@@ -117,10 +117,21 @@ def parse_seeds(text: str) -> list[int]:
     Raises:
         OptionError: A part is no integer of at least 0, or one is named twice.
     """
+    return parse_numbers("--seeds", text)
+
+
+def parse_numbers(option: str, text: str) -> list[int]:
+    """Return comma-separated numbers, all different.
+
+    Raises:
+        OptionError: A part is no integer of at least 0, or one is named twice.
+    """
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
-        raise OptionError(f"--seeds {text!r} must be integers separated by commas, such as 0,1,2")
-    seeds = [int(part) for part in parts]
-    if len(set(seeds)) < len(seeds):
-        raise OptionError(f"--seeds {text!r} names a seed twice")
-    return seeds
+        raise OptionError(f"{option} {text!r} must be integers separated by commas, such as 0,1,2")
+    numbers = [int(part) for part in parts]
+    if len(set(numbers)) < len(numbers):
+        raise OptionError(
+            f"{option} {text!r} names a {'seed' if option == '--seeds' else 'number'} twice"
+        )
+    return numbers

@@ -10,6 +10,7 @@ from typing import Literal
 
 from wsx.analysis._vectors import FloatArray, top_count
 from wsx.analysis.ranks import kendall_tau, pearson, spearman, undefined_reason
+from wsx.analysis.relevance import ndcg, relevance_reason, weighted_tau
 from wsx.analysis.sparse import bin_accuracies, sparse_kendall_tau
 from wsx.analysis.top import (
     best_rank_at,
@@ -73,6 +74,14 @@ def correlation_metrics(sparse_width: float) -> list[Metric]:
     ]
 
 
+def relevance_metrics() -> list[Metric]:
+    """Return the measures over all archs that weigh the top more than the rest."""
+    return [
+        Metric("weighted_tau", "weighted tau", "correlation", weighted_tau, undefined_reason),
+        Metric("ndcg", "NDCG as in AceNAS", "share", ndcg, relevance_reason),
+    ]
+
+
 def fraction_metrics(fraction: float) -> list[Metric]:
     """Return the measures of one top fraction: overlap at both ends and tau inside the true top."""
     words = f"{100 * fraction:.4g} %"
@@ -103,7 +112,7 @@ def fraction_metrics(fraction: float) -> list[Metric]:
 
 def pick_metrics(k: int, good_fraction: float) -> list[Metric]:
     """Return the measures of the predicted top k."""
-    few = partial(_few_reason, k)
+    few = partial(few_reason, k)
     good = f"{100 * good_fraction:.4g} %"
     return [
         Metric(
@@ -159,7 +168,8 @@ def _empty_reason(predicted: FloatArray, truth: FloatArray) -> str | None:
     return None if truth.size else "there are no archs"
 
 
-def _few_reason(k: int, predicted: FloatArray, truth: FloatArray) -> str | None:
+def few_reason(k: int, predicted: FloatArray, truth: FloatArray) -> str | None:
+    """Return why there is no top k, or None where there is one."""
     return None if truth.size >= k else f"k = {k} exceeds the {truth.size} archs"
 
 

@@ -21,6 +21,7 @@ from wsx.analysis.metrics import (
     correlation_metrics,
     fraction_metrics,
     pick_metrics,
+    relevance_metrics,
 )
 from wsx.analysis.ranks import Ties, count_ties, undefined_reason
 from wsx.analysis.resample import (
@@ -33,17 +34,15 @@ from wsx.analysis.resample import (
     draw_images,
     interval,
 )
+from wsx.analysis.uncertainty import Resampling
 from wsx.errors import OptionError
 
 
 @dataclass(frozen=True)
-class SummaryOptions:
+class SummaryOptions(Resampling):
     """What a summary reports and how.
 
     Attributes:
-        level: Share of the resamples inside each interval, in (0, 1).
-        n_resamples: Resamples behind each interval; 0 leaves the intervals out.
-        seed: Seed of the resampling.
         top_fractions: Fractions in (0, 1] for the overlaps and for tau inside the true top.
         top_ks: Numbers of picked archs for P@k, regret, best rank and the like.
         good_fraction: Which true top fraction counts as good in P@k.
@@ -53,19 +52,13 @@ class SummaryOptions:
         OptionError: A value is out of range.
     """
 
-    level: float = 0.95
-    n_resamples: int = 1000
-    seed: int = 0
     top_fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.25, 0.5)
     top_ks: tuple[int, ...] = (1, 5, 10, 50)
     good_fraction: float = 0.1
     sparse_width: float = 0.001
 
     def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise OptionError(f"level must lie in (0, 1), got {self.level}")
-        if self.n_resamples < 0:
-            raise OptionError(f"n_resamples must be 0 or more, got {self.n_resamples}")
+        super().__post_init__()
         for fraction in (*self.top_fractions, self.good_fraction, self.sparse_width):
             if not 0 < fraction <= 1:
                 raise OptionError(f"fractions and widths must lie in (0, 1], got {fraction}")
@@ -161,7 +154,7 @@ def summarise(
     return Summary(
         n_archs=scores.size,
         n_images=None if is_correct is None else is_correct.shape[1],
-        metrics=_estimates(_metrics(chosen), scores, values, chosen, is_correct),
+        metrics=estimate_metrics(_metrics(chosen), scores, values, chosen, is_correct),
         baselines={name: _baseline(size, values, name, chosen) for name, size in sizes.items()},
         noise_ceiling=ceiling,
         predicted_ties=count_ties(scores),
@@ -171,7 +164,7 @@ def summarise(
 
 
 def _metrics(options: SummaryOptions) -> list[Metric]:
-    metrics = correlation_metrics(options.sparse_width)
+    metrics = correlation_metrics(options.sparse_width) + relevance_metrics()
     for fraction in options.top_fractions:
         metrics += fraction_metrics(fraction)
     for k in options.top_ks:
@@ -187,20 +180,29 @@ def _baseline(
         Metric(key, labels[key], "correlation", value, lambda p, t: _named_reason(p, t, name))
         for key, value in CORRELATIONS.items()
     ]
-    return _estimates(metrics, size, truth, options, None)
+    return estimate_metrics(metrics, size, truth, options)
 
 
 def _named_reason(size: FloatArray, truth: FloatArray, name: str) -> str | None:
     return undefined_reason(size, truth, (name, "truth"))
 
 
-def _estimates(
+def estimate_metrics(
     metrics: Sequence[Metric],
     scores: FloatArray,
     truth: FloatArray,
-    options: SummaryOptions,
-    outcomes: npt.NDArray[np.bool_] | None,
+    options: Resampling,
+    outcomes: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, Estimate]:
+    """Return measures of scores against truth by name, with intervals over archs and over images.
+
+    Args:
+        metrics: What is measured.
+        scores: Scores, shape (arch,).
+        truth: Scores of the same archs, shape (arch,).
+        options: How things are drawn again.
+        outcomes: True where an arch classifies an image correctly, shape (arch, image).
+    """
     reasons = {metric.name: metric.reason(scores, truth) for metric in metrics}
     defined = [metric for metric in metrics if reasons[metric.name] is None]
     values = {metric.name: metric.value(scores, truth) for metric in defined}
@@ -222,7 +224,7 @@ def _intervals(
     values: Mapping[str, float],
     scores: FloatArray,
     truth: FloatArray,
-    options: SummaryOptions,
+    options: Resampling,
     outcomes: npt.NDArray[np.bool_] | None,
 ) -> dict[str, dict[str, Interval]]:
     """Return for each metric its intervals by source of chance."""
@@ -234,7 +236,7 @@ def _intervals(
         return np.array([metric.value(predicted, true) for metric in metrics])
 
     # Independent streams: asking for images does not change the numbers over archs.
-    rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(3)]
+    rngs = options.rngs(3)
     n = options.n_resamples
     sources = {"archs": draw_archs(scores, truth, n_resamples=n, rng=rngs[0])}
     if outcomes is not None:

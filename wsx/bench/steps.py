@@ -7,7 +7,6 @@ default, uses ``torch.optim.SGD`` as it comes, and takes loss and accuracy from 
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +16,8 @@ from torch.utils.data import DataLoader
 from wsx.bench.pil import PilImages
 from wsx.bench.training_subject import TrainingSubject
 from wsx.training.augment import Batches
-from wsx.training.loop import Pass, Trainer
+from wsx.training.loop import Trainer
+from wsx.training.passes import arch_passes
 from wsx.training.recipes import Recipe
 from wsx.training.sampling import ArchSampler
 
@@ -51,12 +51,8 @@ def own_steps(subject: TrainingSubject, recipe: Recipe) -> Steps:
     recipe = replace(recipe, epochs=ENDLESS_EPOCHS)
     model = copy.deepcopy(subject.supernet).to(subject.device)
     sampler = ArchSampler(model.space, recipe, seed=subject.seed)
-
-    def passes(step: int) -> list[Pass]:
-        return [partial(model, arch=arch) for arch in sampler[step]]
-
     batches = Batches(subject.images, recipe, seed=subject.seed, device=subject.device)
-    return Trainer(model, passes, batches, recipe, seed=subject.seed).run()
+    return Trainer(model, arch_passes(model, sampler), batches, recipe, seed=subject.seed).run()
 
 
 def plain_steps(subject: TrainingSubject) -> Steps:

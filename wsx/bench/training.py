@@ -73,7 +73,7 @@ def run_training_bench(
         OptionError: A number is below one, or the recipe trains more than one path a step.
         DataError: The images do not fill a batch.
     """
-    if subject.recipe.n_paths > 1 or subject.recipe.sampler != "uniform":
+    if not subject.recipe.has_one_arch_per_step:
         raise OptionError(
             f"the recipe trains several paths a step (n_paths {subject.recipe.n_paths}, sampler "
             f"{subject.recipe.sampler}); the plain loop trains one"

@@ -34,7 +34,7 @@ def covering_archs(space: Space, n_archs: int, rng: np.random.Generator) -> list
     """
     measure = next(iter(space.measures))
     pool = [space.draw(rng=rng, measure=measure) for _ in range(N_DRAWN)]
-    missing = {(place, option) for place, n in enumerate(space.n_options) for option in range(n)}
+    missing = {(place, o) for place, options in enumerate(space.allowed_options) for o in options}
     chosen: list[Arch] = []
     while missing:
         best = max(pool, key=lambda arch: len(missing & _options(arch)))

@@ -13,7 +13,7 @@ import onnx
 from wsx.evaluators.calibration import Calibrator
 from wsx.evaluators.devices import Device, SessionFactory
 from wsx.exporters.batchnorm import BatchNormMode
-from wsx.exporters.cost import node_multiply_adds, subnet_cost
+from wsx.exporters.cost import formula_cost, node_multiply_adds, subnet_cost
 from wsx.exporters.emit import attach_scoring_head, emit_merged, emit_subnet
 from wsx.exporters.folder import ExportFolder
 from wsx.exporters.merge import MergedGraph, merge_calibration, merge_graphs
@@ -210,7 +210,7 @@ class FolderSource:
     def cost(self, arch: Arch) -> Cost:
         """Return what the space says, or what was measured at export."""
         row = self._folder.row(arch)
-        return self.space.cost(arch, self.macro) or Cost(row.params, row.flops)
+        return formula_cost(self.space, arch, self.macro) or Cost(row.params, row.flops)
 
     def prepare(self, arch: Arch) -> Prepared:
         """Read one model and add the scoring head."""

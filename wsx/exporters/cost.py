@@ -1,11 +1,12 @@
 """What a subnet costs, measured on its graph: for spaces that have no formula. Torch-free."""
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from wsx.exporters.graph import Graph, Node
 from wsx.exporters.weights import WeightFile
-from wsx.spaces import Arch, Cost
+from wsx.spaces import Arch, Cost, Space
 
 if TYPE_CHECKING:
     from wsx.exporters.subnets import SubnetRecorder
@@ -20,8 +21,16 @@ def subnet_cost(recorder: "SubnetRecorder", arch: Arch) -> Cost:
     Raises:
         ExportError: It must be measured, and the subnet cannot be recorded.
     """
-    cost = recorder.space.cost(arch, recorder.macro)
+    cost = formula_cost(recorder.space, arch, recorder.macro)
     return graph_cost(recorder.record(arch), recorder.weights) if cost is None else cost
+
+
+def formula_cost(space: Space, arch: Arch, macro: Mapping[str, int]) -> Cost | None:
+    """Return what a space's formula gives, None where it has none or the supernet says that it does not hold.
+
+    ``ties_weights`` in the macro says so: operations of one subnet share weights, while formulae count each.
+    """
+    return None if macro.get("ties_weights") else space.cost(arch, macro)
 
 
 def graph_cost(graph: Graph, weights: WeightFile) -> Cost:

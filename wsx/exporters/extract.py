@@ -75,7 +75,16 @@ def to_module(
             function, arguments, keywords = _call(node, operands)
             values.append(fx_graph.call_function(function, arguments, keywords))
     fx_graph.output(values[-1])
+    _tie(root)
     return fx.GraphModule(root, fx_graph, class_name="Subnet").eval()
+
+
+def _tie(root: nn.Module) -> None:
+    """Make a weight that several layers use one parameter, as it is in the supernet."""
+    first: dict[str, nn.Parameter] = {}
+    for layer in root.children():
+        for name, parameter in layer.named_parameters(recurse=False):
+            setattr(layer, name, first.setdefault(parameter.wsx_weight, parameter))  # type: ignore[attr-defined]
 
 
 def _tensor(weights: WeightFile, name: str) -> torch.Tensor:
@@ -122,8 +131,10 @@ def _load(layer: nn.Module, node: Node, names: tuple[str, ...], weights: WeightF
     for attribute, weight in zip(names, node.weights, strict=True):
         if weight is not None:
             tensor = _tensor(weights, weight)
-            is_buffer = attribute.startswith("running_")
-            setattr(layer, attribute, tensor if is_buffer else nn.Parameter(tensor))
+            if not attribute.startswith("running_"):
+                tensor = nn.Parameter(tensor)
+                tensor.wsx_weight = weight  # type: ignore[attr-defined]
+            setattr(layer, attribute, tensor)
     if hasattr(layer, "num_batches_tracked") and layer.num_batches_tracked is not None:
         layer.num_batches_tracked.zero_()  # type: ignore[operator]
     return layer

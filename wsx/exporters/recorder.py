@@ -20,6 +20,7 @@ from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.graph import BATCH, Graph, GraphBuilder, NodeKind, Shape, Step, node_kind
 from wsx.exporters.operators import OPERATORS
 from wsx.exporters.weights import WeightFile
+from wsx.supernets.slicing import source_of
 
 Recording = Callable[..., "Symbol"]
 _PLAIN = frozenset({int, float, bool, str, type(None)})
@@ -105,7 +106,8 @@ class Recorder:
         name = self.names.get(id(tensor))
         if name is None:
             # Slices of two parameters may be equal and stay two: fresh norms would be one layer once extracted.
-            owner = self._owners.get(tensor.untyped_storage().data_ptr(), "")
+            whose = source_of(tensor).untyped_storage().data_ptr()
+            owner = self._owners.get(whose, "")
             return self.weights.add_derived(_array(tensor), f"{owner}+{tensor.storage_offset()}")
         return name
 

@@ -97,6 +97,16 @@ class Space(abc.ABC):
         """How many options each decision has."""
         return tuple(len(decision.options) for decision in self.decisions)
 
+    @cached_property
+    def allowed_options(self) -> tuple[tuple[int, ...], ...]:
+        """Of each decision the options that archs may take, ascending; all, unless the space is restricted."""
+        return tuple(tuple(range(n)) for n in self.n_options)
+
+    @property
+    def whole(self) -> "Space":
+        """The space that this one is a restriction of, or itself: indices in files are the whole space's."""
+        return self
+
     @property
     def supernet(self) -> str:
         """Name of the supernet that holds the space's weights; spaces of one family share one."""
@@ -105,12 +115,12 @@ class Space(abc.ABC):
     @cached_property
     def n_archs(self) -> int:
         """How many encodings the space has."""
-        return math.prod(self.n_options)
+        return math.prod(map(len, self.allowed_options))
 
     @property
     def is_product(self) -> bool:
-        """Whether every combination of options is an arch."""
-        return self.n_archs == math.prod(self.n_options)
+        """Whether every combination of allowed options is an arch."""
+        return self.n_archs == math.prod(map(len, self.allowed_options))
 
     def is_valid(self, arch: Arch) -> bool:
         """Return whether a combination of options, each within range, is an arch of the space.
@@ -159,16 +169,16 @@ class Space(abc.ABC):
         if not 0 <= index < self.n_archs:
             raise ArchError(f"index {index} lies outside 0..{self.n_archs - 1} of {self.name}")
         arch = []
-        for n in reversed(self.n_options):
-            index, option = divmod(index, n)
-            arch.append(option)
+        for options in reversed(self.allowed_options):
+            index, place = divmod(index, len(options))
+            arch.append(options[place])
         return tuple(reversed(arch))
 
     def index(self, arch: Arch) -> int:
         """Return the index of an arch; inverse of ``arch_at``."""
         index = 0
-        for option, n in zip(self.check(arch), self.n_options, strict=True):
-            index = index * n + option
+        for option, options in zip(self.check(arch), self.allowed_options, strict=True):
+            index = index * len(options) + options.index(option)
         return index
 
     def enumerate(self) -> Iterator[Arch]:
@@ -207,10 +217,13 @@ class Space(abc.ABC):
         arch = self.check(arch)
         if not self.is_product:
             return self._mutate_among_neighbours(arch, rng)
-        places = [place for place, n in enumerate(self.n_options) if n > 1]
+        allowed = self.allowed_options
+        places = [place for place, options in enumerate(allowed) if len(options) > 1]
+        if not places:
+            raise ArchError(f"arch {arch} of {self.name} has no neighbour")
         place = places[int(rng.integers(len(places)))]
-        option = int(rng.integers(self.n_options[place] - 1))
-        return (*arch[:place], option + (option >= arch[place]), *arch[place + 1 :])
+        others = [option for option in allowed[place] if option != arch[place]]
+        return (*arch[:place], others[int(rng.integers(len(others)))], *arch[place + 1 :])
 
     def _mutate_among_neighbours(self, arch: Arch, rng: np.random.Generator) -> Arch:
         neighbours = self.neighbours(arch)

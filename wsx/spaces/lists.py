@@ -82,6 +82,11 @@ def read_archs(path: Path, space: "Space") -> "list[Arch]":
 
 
 def _arch(text: str, space: "Space") -> "Arch":
+    arch = _arch_of_whole(text, space.whole)
+    return arch if space.whole is space else space.check(arch)
+
+
+def _arch_of_whole(text: str, space: "Space") -> "Arch":
     """Return the arch of a line. Digits are a text form where the space has such, otherwise an index."""
     try:
         return space.parse(text)

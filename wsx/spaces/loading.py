@@ -82,7 +82,8 @@ def _import(place: str, spec: str) -> ModuleType:
 
 def space_facts(space: Space) -> dict[str, Any]:
     """Return what a folder keeps of a product space besides its name, nothing of others; JSON-clean."""
-    return {"decisions": space.options} if type(space) is ProductSpace else {}
+    whole = space.whole
+    return {"decisions": whole.options} if type(whole) is ProductSpace else {}
 
 
 def space_origin(space: Space) -> dict[str, Any]:

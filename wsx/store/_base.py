@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -99,8 +99,8 @@ class ScoreStore(ABC):
         """Write everything out and let go of the store; closing twice is allowed."""
 
     @abstractmethod
-    def _table(self, key: ScoreKey) -> ScoreTable:
-        """Return the scores of a campaign that is among ``keys()``."""
+    def find(self, key: ScoreKey) -> ScoreTable | None:
+        """Return the scores of a campaign, None where there is none; the others are not looked at."""
 
     @abstractmethod
     def _open_campaign(
@@ -128,7 +128,7 @@ class ScoreStore(ABC):
         """
         ids = _check_image_ids(image_ids)
         values = _check_info(info)
-        existing = self._table(key) if key in self.keys() else None
+        existing = self.find(key)
         if existing is None:
             return self._open_campaign(key, values, ids, None)
         if not np.array_equal(existing.image_ids, ids):
@@ -148,13 +148,13 @@ class ScoreStore(ABC):
         Raises:
             StoreError: No campaign fits, or several do; the message lists them.
         """
-        keys = self.keys()
-        if isinstance(campaign, ScoreKey):
-            found = [key for key in keys if key == campaign]
-        else:
+        if isinstance(campaign, ScoreKey) and (table := self.find(campaign)) is not None:
+            return table
+        keys, found = self.keys(), []
+        if not isinstance(campaign, ScoreKey):
             found = [key for key in keys if key.digest().startswith(campaign or "")]
-        if len(found) == 1:
-            return self._table(found[0])
+        if len(found) == 1 and (table := self.find(found[0])) is not None:
+            return table
         wanted = campaign.digest()[:16] if isinstance(campaign, ScoreKey) else campaign
         which = "the store holds" if wanted is None else f"{wanted!r} fits"
         listed = "\n".join(f"  {key.digest()[:16]} {told}" for key, told in _told(found or keys))
@@ -162,6 +162,12 @@ class ScoreStore(ABC):
             f"{which} {len(found) or 'no'} campaigns; name one by the beginning of its digest:"
             f"\n{listed or '  (the store is empty)'}"
         )
+
+    def tables(self) -> Iterator[ScoreTable]:
+        """Yield the scores of every campaign, oldest first."""
+        for key in self.keys():
+            if (table := self.find(key)) is not None:
+                yield table
 
     def __enter__(self) -> Self:
         return self

@@ -23,6 +23,7 @@ from wsx.store.atomic import partial_path, replace_bytes
 from wsx.store.guard import open_scores
 from wsx.store.journal import Journal, Pending, read_pending
 from wsx.store.layout import (
+    campaign_group,
     campaign_groups,
     read_campaign,
     read_header,
@@ -100,23 +101,22 @@ class HDF5Store(ScoreStore):
         if writer is not None:
             writer.close()
 
-    def _pending(self) -> Pending | None:
+    def _pending(self, digest: str | None = None) -> Pending | None:
         if self._writer is not None:
-            return self._writer.journal.pending()
-        return read_pending(self._journal_path)
+            return self._writer.journal.pending(digest)
+        return read_pending(self._journal_path, digest)
 
-    def _table(self, key: ScoreKey) -> ScoreTable:
-        pending = self._pending()
+    def find(self, key: ScoreKey) -> ScoreTable | None:
+        """Return the scores of a campaign, None where there is none; the others are not looked at."""
         digest, base, folded_through = key.digest(), None, 0
+        pending = self._pending(digest)
         if self.path.exists():
             with open_scores(self.path) as file:
                 folded_through = _check_same_store(self.path, file, pending)
-                if (group := campaign_groups(file).get(digest)) is not None:
+                if (group := campaign_group(file, digest)) is not None:
                     base = read_campaign(group)
         if pending is not None and digest in pending.campaigns:
             return pending.campaigns[digest].on_top_of(base, folded_through)
-        if base is None:
-            raise StoreError(f"{self.path} holds no campaign {digest[:16]}: {key.as_dict()}")
         return base
 
     def _open_campaign(
@@ -156,7 +156,7 @@ class _HDF5Campaign(Campaign):
         self._store = store
 
     def table(self) -> ScoreTable:
-        return self._store._table(self.key)
+        return self._store.read(self.key)
 
     def _keep(self, scores: Sequence[Score]) -> None:
         self._store._append(self.key, scores)

@@ -113,10 +113,10 @@ class Journal:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def pending(self) -> Pending:
-        """Return everything that is not known to be folded."""
+    def pending(self, digest: str | None = None) -> Pending:
+        """Return everything that is not known to be folded, or what of it belongs to one campaign."""
         with _explained(self.path):
-            return _read(self._connection, self.path)
+            return _read(self._connection, self.path, digest)
 
     def add_campaign(
         self,
@@ -187,15 +187,18 @@ class Journal:
                     self.path.unlink()
 
 
-def read_pending(path: Path) -> Pending | None:
-    """Return what a journal holds, without writing beside it; None where there is no journal.
+def read_pending(path: Path, digest: str | None = None) -> Pending | None:
+    """Return what a journal holds, or what of one campaign, without writing beside it.
+
+    Returns:
+        None where there is no journal.
 
     Raises:
         StoreError: The file is not a journal or cannot be read.
     """
     with _explained(path, "the journal cannot be read"):
         try:
-            return _read_only(path) if path.exists() else None
+            return _read_only(path, digest) if path.exists() else None
         except sqlite3.OperationalError as error:
             # The low byte is the primary code.
             if error.sqlite_errorcode & 0xFF not in {
@@ -210,23 +213,23 @@ def read_pending(path: Path) -> Pending | None:
                 if (source := path.with_name(path.name + suffix)).exists():
                     shutil.copyfile(source, Path(folder) / source.name)
             copy = Path(folder) / path.name
-            return _read_only(copy) if copy.exists() else None
+            return _read_only(copy, digest) if copy.exists() else None
 
 
-def _read_only(path: Path) -> Pending | None:
+def _read_only(path: Path, digest: str | None) -> Pending | None:
     uri = path.absolute().as_uri() + "?mode=ro"
     with contextlib.closing(
         sqlite3.connect(uri, uri=True, timeout=_TIMEOUT_S, isolation_level=None)
     ) as connection:
         connection.execute("BEGIN")
-        return _read(connection, path) if _has_tables(connection) else None
+        return _read(connection, path, digest) if _has_tables(connection) else None
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
 
 
-def _read(connection: sqlite3.Connection, path: Path) -> Pending:
+def _read(connection: sqlite3.Connection, path: Path, only: str | None = None) -> Pending:
     store_id, version = connection.execute("SELECT store_id, format_version FROM meta").fetchone()
     if version > FORMAT_VERSION:
         raise StoreVersionError(
@@ -236,7 +239,8 @@ def _read(connection: sqlite3.Connection, path: Path) -> Pending:
     rows: dict[str, list[tuple[int, Score]]] = {}
     try:
         for number, digest, body, bits in connection.execute(
-            "SELECT id, digest, body, bits FROM scores ORDER BY id"
+            "SELECT id, digest, body, bits FROM scores WHERE ?1 IS NULL OR digest = ?1 ORDER BY id",
+            (only,),
         ):
             rows.setdefault(digest, []).append((number, Score(bits=bits, **json.loads(body))))
         campaigns = {
@@ -247,7 +251,9 @@ def _read(connection: sqlite3.Connection, path: Path) -> Pending:
                 rows.get(digest, []),
             )
             for digest, key, info, image_ids, is_folded in connection.execute(
-                "SELECT digest, score_key, info, image_ids, is_folded FROM campaigns ORDER BY rowid"
+                "SELECT digest, score_key, info, image_ids, is_folded FROM campaigns"
+                " WHERE ?1 IS NULL OR digest = ?1 ORDER BY rowid",
+                (only,),
             )
             if digest in rows or not is_folded
         }

@@ -46,22 +46,42 @@ def campaign_groups(file: h5py.File) -> dict[str, h5py.Group]:
     Raises:
         StoreError: A group is missing, linked from elsewhere or misnamed.
     """
+    campaigns = _campaigns(file)
+    return dict(_named_group(campaigns, name) for name in campaigns)
+
+
+def campaign_group(file: h5py.File, digest: str) -> h5py.Group | None:
+    """Return the group of one campaign, None where there is none; the others are not looked at.
+
+    Raises:
+        StoreError: The group is linked from elsewhere or misnamed.
+    """
+    campaigns = _campaigns(file)
+    if digest[:16] not in campaigns:
+        return None
+    found, group = _named_group(campaigns, digest[:16])
+    return group if found == digest else None
+
+
+def _campaigns(file: h5py.File) -> h5py.Group:
     campaigns = member(file, _CAMPAIGNS)
     if not isinstance(campaigns, h5py.Group):
         raise StoreError(f"{file.filename}: /{_CAMPAIGNS} is not a group")
-    groups = {}
-    for name in campaigns:
-        group = member(campaigns, name)
-        if not isinstance(group, h5py.Group):
-            raise StoreError(f"{file.filename}: {group.name} is not a group")
-        digest = read_key(group).digest()
-        if text_attribute(group, "digest") != digest or name != digest[:16]:
-            raise StoreError(
-                f"{file.filename}: {group.name} does not carry the digest of its key, {digest}: "
-                "its attributes were changed"
-            )
-        groups[digest] = group
-    return groups
+    return campaigns
+
+
+def _named_group(campaigns: h5py.Group, name: str) -> tuple[str, h5py.Group]:
+    """Return the digest and the group of a name."""
+    group = member(campaigns, name)
+    if not isinstance(group, h5py.Group):
+        raise StoreError(f"{campaigns.file.filename}: {group.name} is not a group")
+    digest = read_key(group).digest()
+    if text_attribute(group, "digest") != digest or name != digest[:16]:
+        raise StoreError(
+            f"{campaigns.file.filename}: {group.name} does not carry the digest of its key, {digest}: "
+            "its attributes were changed"
+        )
+    return digest, group
 
 
 def refuse_foreign_members(file: h5py.File) -> None:

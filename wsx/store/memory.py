@@ -27,8 +27,9 @@ class MemoryStore(ScoreStore):
         """Refuse further appends; what was stored can still be read."""
         self._is_closed = True
 
-    def _table(self, key: ScoreKey) -> ScoreTable:
-        return self._tables[key]
+    def find(self, key: ScoreKey) -> ScoreTable | None:
+        """Return the scores of a campaign, None where there is none."""
+        return self._tables.get(key)
 
     def _open_campaign(
         self,
@@ -61,7 +62,7 @@ class _MemoryCampaign(Campaign):
         self._store = store
 
     def table(self) -> ScoreTable:
-        return self._store._table(self.key)
+        return self._store._tables[self.key]
 
     def _keep(self, scores: Sequence[Score]) -> None:
         self._store._check_open()

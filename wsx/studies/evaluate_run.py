@@ -102,9 +102,11 @@ def evaluate_run(
             bn_images_sha256=subnets.bn_images_sha256,
             batch_size=batch_size,
             n_workers=n_workers,
-            info=_facts(subnets, image_set, choice, race),
+            info=campaign_info(subnets, image_set, choice, race),
             listener=listener,
-            merging=_merging(subnets, image_set, batch_size, options) if engine == "onnx" else None,
+            merging=merge_planner(subnets, image_set, batch_size, options)
+            if engine == "onnx"
+            else None,
         )
 
 
@@ -115,12 +117,15 @@ def _check_isolated(options: ScoringOptions, engine: str, race: RaceRules | None
         )
 
 
-def _facts(
-    subnets: RunSubnets, images: ImageSet | TextSet, choice: ArchChoice, race: RaceRules | None
+def campaign_info(
+    subnets: RunSubnets,
+    images: ImageSet | TextSet,
+    choice: ArchChoice,
+    race: RaceRules | None = None,
 ) -> dict[str, Any]:
+    """Return where the scores of a checkpoint come from."""
     return {
-        "run_seed": subnets.run.config.seed,
-        "checkpoint": subnets.run.checkpoint_path(subnets.checkpoint).stem,
+        **subnets.facts,
         "split": images.split,
         "torch": torch.__version__,
         **choice.facts(subnets.recorder.space),
@@ -128,9 +133,10 @@ def _facts(
     }
 
 
-def _merging(
+def merge_planner(
     subnets: RunSubnets, images: ImageSet | TextSet, batch_size: int, options: ScoringOptions
 ) -> MergePlanner | None:
+    """Return what decides which subnets one model scores, None where each is scored alone."""
     if isinstance(images, TextSet) or options.merge.n_subnets == 1:
         return None
     mode = subnets.mode

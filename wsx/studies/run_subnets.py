@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
-from wsx.data import Dataset, ImageSet, TextDataset
+from wsx.data import Dataset, ImageSet, TextDataset, TextSet
 from wsx.evaluators.calibration import Calibrator, calibration_images
 from wsx.evaluators.devices import Device, SessionFactory
 from wsx.evaluators.eager import EagerOracle
@@ -11,6 +12,7 @@ from wsx.evaluators.text_eager import TextGate, TextOracle
 from wsx.evaluators.verify import EqualityGate
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.subnets import SubnetRecorder
+from wsx.store import ScoreKey
 from wsx.supernets import Supernet
 from wsx.supernets.checkpoint import Checkpoint
 from wsx.supernets.text import TextSupernet
@@ -52,9 +54,46 @@ class RunSubnets:
         return SubnetRecorder(self._loaded[0], self.mode)
 
     @property
+    def supernet(self) -> Supernet:
+        """The supernet, in evaluation mode."""
+        return self._loaded[0]
+
+    @property
+    def found(self) -> Checkpoint:
+        """The checkpoint that the name stands for."""
+        return self._loaded[1]
+
+    @property
     def checkpoint_sha256(self) -> str:
         """Digest of the checkpoint."""
         return self._loaded[1].sha256
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Which run and which of its checkpoints it is, for provenance."""
+        checkpoint, config = self.found, self.run.config
+        return {
+            "run": self.run.path.name,
+            "run_seed": config.seed,
+            "run_config": config.as_dict(),
+            "checkpoint": checkpoint.path.stem,
+            **{name: checkpoint.facts.get(name) for name in ("step", "epoch")},
+        }
+
+    def score_key(self, images: ImageSet | TextSet, *, batch_size: int, provider: str) -> ScoreKey:
+        """Return the key of the checkpoint's scores."""
+        decides = self.mode.kind == "batch" or isinstance(images, TextSet)
+        return ScoreKey(
+            space=self.recorder.space.name,
+            checkpoint_sha256=self.checkpoint_sha256,
+            dataset=images.dataset,
+            images_sha256=images.digest,
+            bn=str(self.mode),
+            bn_images_sha256=self.bn_images_sha256,
+            batch_size=batch_size if decides else 0,
+            precision="float32",
+            provider=provider,
+        )
 
     @cached_property
     def dataset(self) -> Dataset | TextDataset:

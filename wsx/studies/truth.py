@@ -52,7 +52,7 @@ def make_truth(
             on_score(n_done, n_all)
 
     space = SPACES[config.space]
-    archs = choice.archs(space)
+    archs = choice.archs(config.archs)
     origin = space_origin(space).get("space_from")
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")

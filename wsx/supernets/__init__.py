@@ -13,10 +13,10 @@ from wsx.supernets._base import (
     SUPERNETS,
     MacroOptions,
     Supernet,
-    build_supernet,
     reset_parameters,
     seeded,
 )
+from wsx.supernets.build import build_supernet
 from wsx.supernets.own import supernet_of
 
 __all__ = [

@@ -11,7 +11,7 @@ from torch import nn
 
 from wsx.errors import OptionError
 from wsx.registry import Registry, unknown_name
-from wsx.spaces import SPACES, Arch, Space
+from wsx.spaces import Arch, Space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +38,18 @@ class SupernetOptions(abc.ABC):
             OptionError: A value has another type than the option's default.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
+        built_from = dict(values)
         for name, value in values.items():
             if name not in fields:
                 raise unknown_name("supernet option", name, sorted(fields))
-            if type(value) is not type(fields[name].default):
-                kind = type(fields[name].default).__name__
-                raise OptionError(f"supernet option {name} is {value!r}; it must be of type {kind}")
-        return cls(**values)
+            kind = type(fields[name].default)
+            if kind is float and type(value) is int:
+                built_from[name] = float(value)
+            elif type(value) is not kind:
+                raise OptionError(
+                    f"supernet option {name} is {value!r}; it must be of type {kind.__name__}"
+                )
+        return cls(**built_from)
 
     @property
     @abc.abstractmethod
@@ -109,24 +114,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
-
-
-def build_supernet(space: str, options: Mapping[str, Any], *, seed: int) -> Supernet:
-    """Return a freshly initialised supernet.
-
-    Args:
-        space: Name of the space; its ``supernet`` names the module.
-        options: Macro options by name; what is missing takes its default.
-        seed: Seed of the initialisation.
-
-    Raises:
-        UnknownNameError: The space or an option does not exist.
-        OptionError: An option has the wrong type or range.
-    """
-    described = SPACES[space]
-    kind = SUPERNETS[described.supernet]
-    with seeded(seed):
-        return kind(described, kind.options_type.from_dict(options))
 
 
 def reset_parameters(module: nn.Module, *, seed: int) -> None:

@@ -1,19 +1,23 @@
 """Layers that several supernets are built of."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import nn
 
 from wsx.supernets.pure import pure
+from wsx.supernets.wsbn import norm_of, norm_per_input
 
 
 def batch_norm(channels: int, *, is_affine: bool, tracks_statistics: bool) -> nn.BatchNorm2d:
-    """Return a BatchNorm layer with the benchmark's momentum and epsilon."""
+    """Return a BatchNorm layer; ``ImageOptions.set_norms`` gives it momentum and epsilon."""
     return nn.BatchNorm2d(channels, affine=is_affine, track_running_stats=tracks_statistics)
 
 
 @pure
 class ReLUConvBN(nn.Sequential):
-    """ReLU, convolution without bias, BatchNorm."""
+    """ReLU, convolution without bias, BatchNorm, of which there may be one per input."""
 
     def __init__(
         self,
@@ -24,7 +28,9 @@ class ReLUConvBN(nn.Sequential):
         stride: int = 1,
         is_affine: bool,
         tracks_statistics: bool,
+        inputs: Iterable[int] | None = None,
     ) -> None:
+        norm = {"is_affine": is_affine, "tracks_statistics": tracks_statistics}
         super().__init__(
             nn.ReLU(),
             nn.Conv2d(
@@ -35,8 +41,14 @@ class ReLUConvBN(nn.Sequential):
                 padding=kernel_size // 2,
                 bias=False,
             ),
-            batch_norm(out_channels, is_affine=is_affine, tracks_statistics=tracks_statistics),
+            norm_per_input(lambda: batch_norm(out_channels, **norm), inputs),
         )
+
+    def forward(self, x: torch.Tensor, number: int = 0) -> torch.Tensor:
+        """Return the layer's output, with the BatchNorm of an input by its number."""
+        relu, conv, norm = self
+        y: torch.Tensor = norm_of(norm, number)(conv(relu(x)))
+        return y
 
 
 @pure
@@ -46,7 +58,7 @@ class ReductionBlock(nn.Module):
     def __init__(self, in_channels: int, *, is_affine: bool, tracks_statistics: bool) -> None:
         super().__init__()
         out_channels = 2 * in_channels
-        norm = {"is_affine": is_affine, "tracks_statistics": tracks_statistics}
+        norm: dict[str, Any] = {"is_affine": is_affine, "tracks_statistics": tracks_statistics}
         self.conv_a = ReLUConvBN(in_channels, out_channels, 3, stride=2, **norm)
         self.conv_b = ReLUConvBN(out_channels, out_channels, 3, **norm)
         self.shortcut = nn.Sequential(
@@ -64,11 +76,13 @@ class DropPath(nn.Module):
     """Zeroes its input for a random share of the images while training, and scales the others up.
 
     Attributes:
+        depth: How much of the share that is set applies here; NAO's schedule is (layer + 1) / layers.
         share: Share of images dropped; set by ``set_drop_path`` as training goes on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, depth: float = 1.0) -> None:
         super().__init__()
+        self.depth = depth
         self.share = 0.0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -80,7 +94,7 @@ class DropPath(nn.Module):
 
 
 def set_drop_path(model: nn.Module, share: float) -> None:
-    """Set the share of images that every ``DropPath`` of a module drops, in [0, 1)."""
+    """Set the share of images, in [0, 1), that ``DropPath`` layers drop, each as much of it as its depth says."""
     for module in model.modules():
         if isinstance(module, DropPath):
-            module.share = share
+            module.share = share * module.depth

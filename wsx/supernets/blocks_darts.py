@@ -1,11 +1,15 @@
 """Layers of DARTS' networks, with the stride as an argument where a layer serves several sources."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from wsx.supernets.blocks import batch_norm
+from wsx.supernets.kernels import kernel_of
 from wsx.supernets.pure import pure
+from wsx.supernets.wsbn import norm_of, norm_per_input
 
 
 class SeparableConv(nn.Module):
@@ -19,8 +23,10 @@ class SeparableConv(nn.Module):
         dilation: int = 1,
         is_affine: bool,
         tracks_statistics: bool,
+        inputs: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        norm = {"is_affine": is_affine, "tracks_statistics": tracks_statistics}
         self.depthwise = nn.Conv2d(
             channels,
             channels,
@@ -31,15 +37,14 @@ class SeparableConv(nn.Module):
             bias=False,
         )
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
-        self.norm = batch_norm(channels, is_affine=is_affine, tracks_statistics=tracks_statistics)
+        self.norm = norm_per_input(lambda: batch_norm(channels, **norm), inputs)
 
-    def forward(self, x: torch.Tensor, stride: int = 1) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, stride: int = 1, source: int = 0) -> torch.Tensor:
         """Return the layer's output at 1/stride of the size, rounded up."""
         layer = self.depthwise
-        y = F.conv2d(
-            F.relu(x), layer.weight, None, stride, layer.padding, layer.dilation, layer.groups
-        )
-        output: torch.Tensor = self.norm(self.pointwise(y))
+        kernel = kernel_of(layer)
+        y = F.conv2d(F.relu(x), kernel, None, stride, layer.padding, layer.dilation, layer.groups)
+        output: torch.Tensor = norm_of(self.norm, source)(self.pointwise(y))
         return output
 
 
@@ -47,16 +52,22 @@ class SepConv(nn.Module):
     """DARTS' ``sep_conv``: two separable convolutions, of which the first has the stride."""
 
     def __init__(
-        self, channels: int, kernel_size: int, *, is_affine: bool, tracks_statistics: bool
+        self,
+        channels: int,
+        kernel_size: int,
+        *,
+        is_affine: bool,
+        tracks_statistics: bool,
+        inputs: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         norm = {"is_affine": is_affine, "tracks_statistics": tracks_statistics}
-        self.first = SeparableConv(channels, kernel_size, **norm)
-        self.second = SeparableConv(channels, kernel_size, **norm)
+        self.first = SeparableConv(channels, kernel_size, inputs=inputs, **norm)
+        self.second = SeparableConv(channels, kernel_size, inputs=inputs, **norm)
 
-    def forward(self, x: torch.Tensor, stride: int = 1) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, stride: int = 1, source: int = 0) -> torch.Tensor:
         """Return the output at 1/stride of the size, rounded up."""
-        output: torch.Tensor = self.second(self.first(x, stride))
+        output: torch.Tensor = self.second(self.first(x, stride, source), source=source)
         return output
 
 
@@ -65,23 +76,28 @@ class FactorizedReduce(nn.Module):
     """Halves the size by two 1x1 convolutions of stride 2, one of them shifted by a pixel."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, is_affine: bool, tracks_statistics: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        is_affine: bool,
+        tracks_statistics: bool,
+        inputs: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        norm = {"is_affine": is_affine, "tracks_statistics": tracks_statistics}
         half = out_channels // 2
         self.conv = nn.Conv2d(in_channels, half, 1, stride=2, bias=False)
         self.conv_shifted = nn.Conv2d(in_channels, half, 1, stride=2, bias=False)
-        self.norm = batch_norm(
-            out_channels, is_affine=is_affine, tracks_statistics=tracks_statistics
-        )
+        self.norm = norm_per_input(lambda: batch_norm(out_channels, **norm), inputs)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, source: int = 0) -> torch.Tensor:
         """Return the output at half the size, rounded up."""
         x = F.relu(x)
         # Of an even size the shifted image gives as many pixels; an odd one lacks a row and a column.
         padded = F.pad(x, (0, 1, 0, 1)) if x.shape[-1] % 2 else x
         y = torch.cat([self.conv(x), self.conv_shifted(padded[:, :, 1:, 1:])], dim=1)
-        output: torch.Tensor = self.norm(y)
+        output: torch.Tensor = norm_of(self.norm, source)(y)
         return output
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from wsx.supernets.blocks import DropPath
 from wsx.supernets.pure import pure
 
 
@@ -15,13 +16,11 @@ class Style:
 
     Attributes:
         activation: Makes the activation that follows a norm.
-        epsilon: What BatchNorm layers add to the variance.
         is_affine: BatchNorm layers learn scale and shift.
         tracks_statistics: BatchNorm layers keep running averages.
     """
 
     activation: Callable[[], nn.Module]
-    epsilon: float
     is_affine: bool
     tracks_statistics: bool
 
@@ -52,7 +51,6 @@ class ConvNorm(nn.Sequential):
         )
         norm = nn.BatchNorm2d(
             out_channels,
-            eps=style.epsilon,
             affine=style.is_affine,
             track_running_stats=style.tracks_statistics,
         )
@@ -76,6 +74,7 @@ class MBConv(nn.Module):
         *,
         stride: int = 1,
         has_residual: bool = False,
+        depth: float = 1.0,
     ) -> None:
         super().__init__()
         width = in_channels * expansion
@@ -85,8 +84,9 @@ class MBConv(nn.Module):
             width, width, kernel_size, style, stride=stride, is_depthwise=True
         )
         self.project = ConvNorm(width, out_channels, 1, style, is_activated=False)
+        self.drop_path = DropPath(depth)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the block's output, its input added where it has a residual."""
         y: torch.Tensor = self.project(self.depthwise(self.expand(x)))
-        return x + y if self.has_residual else y
+        return x + self.drop_path(y) if self.has_residual else y

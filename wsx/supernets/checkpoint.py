@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from wsx.errors import CheckpointError, WsxError
-from wsx.supernets._base import Supernet, build_supernet
+from wsx.supernets._base import Supernet
+from wsx.supernets.build import build_supernet
 
 HEADER_KEY = "wsx"
 FORMAT_VERSION = 1
@@ -32,7 +33,8 @@ class Checkpoint:
     Attributes:
         path: The safetensors file.
         sha256: Digest of the file.
-        facts: The JSON of its header: ``space``, ``supernet`` (macro options), ``step``, ``epoch``, ...
+        facts: The JSON of its header: ``space``, ``supernet`` (macro options), perhaps ``restriction`` and
+            ``sharing``, ``step``, ``epoch``, ...
     """
 
     path: Path
@@ -119,7 +121,13 @@ def load_supernet(path: Path) -> tuple[Supernet, Checkpoint]:
     """
     tensors, facts = load_tensors(path)
     try:
-        supernet = build_supernet(facts["space"], facts["supernet"], seed=0)
+        supernet = build_supernet(
+            facts["space"],
+            facts["supernet"],
+            seed=0,
+            restriction=facts.get("restriction"),
+            sharing=facts.get("sharing"),
+        )
         supernet.load_state_dict(tensors)
     except (WsxError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         # A WsxError already says in one line what is wrong; torch's lists every tensor.

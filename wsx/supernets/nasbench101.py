@@ -25,6 +25,7 @@ from wsx.spaces.nasbench101_cell import (
 )
 from wsx.supernets._base import SUPERNETS, Supernet
 from wsx.supernets.blocks import DropPath
+from wsx.supernets.kernels import share_kernels
 from wsx.supernets.nasbench101_layers import ConvNormReLU, NasBench101Options, layer_of_widths
 
 
@@ -32,25 +33,42 @@ class Vertex(nn.Module):
     """One inner vertex: its projection of the cell's input and its candidate operations."""
 
     def __init__(
-        self, in_channels: int, widths: Sequence[int], options: NasBench101Options
+        self, number: int, in_channels: int, widths: Sequence[int], options: NasBench101Options
     ) -> None:
         super().__init__()
+        # A set of vertices as the sum of 2^vertex; any but the empty one may feed this one.
+        inputs = range(1, 2**number) if options.has_wsbn else None
         self.projection = layer_of_widths(in_channels, widths, 1, options)
         self.ops = nn.ModuleDict(
             {
-                OPERATIONS[CONV_3X3]: layer_of_widths(None, widths, 3, options),
-                OPERATIONS[CONV_1X1]: layer_of_widths(None, widths, 1, options),
+                OPERATIONS[CONV_3X3]: layer_of_widths(None, widths, 3, options, inputs),
+                OPERATIONS[CONV_1X1]: layer_of_widths(None, widths, 1, options, inputs),
                 OPERATIONS[MAX_POOL]: nn.MaxPool2d(3, stride=1, padding=1),
             }
         )
+        large, small = self.ops[OPERATIONS[CONV_3X3]], self.ops[OPERATIONS[CONV_1X1]]
+        share_kernels(options.kernels, large, small)
 
     def forward(
-        self, parents: list[torch.Tensor], x: torch.Tensor | None, op: int, width: int
+        self,
+        parents: list[torch.Tensor],
+        x: torch.Tensor | None,
+        op: int,
+        width: int,
+        inputs: int,
     ) -> torch.Tensor:
-        """Return so many channels of an operation on the sum of parents and the projected input x, if any."""
+        """Return so many channels of an operation on the sum of parents and the projected input x, if any.
+
+        Args:
+            parents: Values of the inner vertices that feed this one.
+            x: The cell's input if it does.
+            op: Number of the operation.
+            width: How many channels.
+            inputs: Number of the set of all that feed this vertex, the sum of 2^vertex.
+        """
         total = _sum(parents if x is None else [*parents, self.projection(x, width)])
         layer = self.ops[OPERATIONS[op]]
-        y: torch.Tensor = layer(total) if op == MAX_POOL else layer(total, width)
+        y: torch.Tensor = layer(total) if op == MAX_POOL else layer(total, width, inputs)
         return y
 
 
@@ -62,17 +80,24 @@ class Cell(nn.Module):
     """One cell of a stack."""
 
     def __init__(
-        self, in_channels: int, channels: int, space: NasBench101, options: NasBench101Options
+        self,
+        in_channels: int,
+        channels: int,
+        space: NasBench101,
+        options: NasBench101Options,
+        depth: float,
     ) -> None:
         super().__init__()
         widths = space.widths(channels)
+        self.has_wsbn = options.has_wsbn
         self.vertices = nn.ModuleList(
-            Vertex(in_channels, widths, options) for _ in range(1, space.n_vertices - 1)
+            Vertex(number, in_channels, widths, options)
+            for number in range(1, space.n_vertices - 1)
         )
         self.residual = (
             None if space.residual is False else ConvNormReLU(in_channels, channels, 1, options)
         )
-        self.drop_path = DropPath()
+        self.drop_path = DropPath(depth)
 
     def forward(self, x: torch.Tensor, cell: PrunedCell, widths: Sequence[int]) -> torch.Tensor:
         """Return the output vertex: the concatenation of what feeds it, plus the projected input if that does."""
@@ -88,7 +113,9 @@ class Cell(nn.Module):
                 if source
             ]
             own_x = x if 0 in sources else None
-            values[number] = self.vertices[number - 1](parents, own_x, op, width)
+            # Without need for it, recording would learn every layer anew for every set.
+            inputs = sum(2**source for source in sources) if self.has_wsbn else 0
+            values[number] = self.vertices[number - 1](parents, own_x, op, width, inputs)
         feeding = [values[number] for number in cell.feeding]
         terms = [torch.cat(feeding, 1)] if len(feeding) > 1 else feeding
         if cell.has_residual and self.residual is not None:
@@ -117,14 +144,17 @@ class NasBench101Supernet(Supernet):
         self.stem = ConvNormReLU(options.in_channels, width, 3, options)
         self.halve = nn.MaxPool2d(2, stride=2, ceil_mode=True)
         self.stacks = nn.ModuleList()
+        n_cells = options.stacks * options.cells_per_stack
+        depths = (options.path_depth(position, n_cells) for position in range(n_cells))
         for channels in self._widths:
             cells = nn.ModuleList()
             for _ in range(options.cells_per_stack):
-                cells.append(Cell(width, channels, space, options))
+                cells.append(Cell(width, channels, space, options, next(depths)))
                 width = channels
             self.stacks.append(cells)
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.pool = options.pooling()
         self.classifier = nn.Linear(width, options.n_classes)
+        options.set_norms(self)
 
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
         """Return logits (image, class)."""

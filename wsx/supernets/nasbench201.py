@@ -1,6 +1,8 @@
-"""The NAS-Bench-201 macro with a weight for every (cell, edge, operation)."""
+"""The NAS-Bench-201 macro with a weight for every (cell, edge, operation), or fewer where edges share."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -15,73 +17,96 @@ from wsx.spaces.nasbench201 import (
     POOL,
     SKIP,
 )
-from wsx.supernets._base import SUPERNETS, MacroOptions, Supernet
-from wsx.supernets.blocks import ReductionBlock, ReLUConvBN, batch_norm
+from wsx.supernets._base import SUPERNETS, Supernet
+from wsx.supernets.blocks import DropPath, ReductionBlock, ReLUConvBN, batch_norm
+from wsx.supernets.image_options import ImageOptions
+from wsx.supernets.kernels import share_kernels
 from wsx.supernets.pure import pure
+from wsx.supernets.shares import check_wsbn, edge_owners, sources_of
 
 
 @dataclass(frozen=True)
-class NasBench201Options(MacroOptions):
-    """Width and depth of the macro, and how its BatchNorm layers behave.
+class NasBench201Options(ImageOptions):
+    """Width and depth of the macro, and how its operations share weights.
 
     Attributes:
         channels: Channels of the first stage (C).
         cells: Cells per stage (N).
-        is_affine: BatchNorm layers learn scale and shift.
-        tracks_statistics: BatchNorm layers keep running averages.
+        shares: Who owns the weights of an operation: ``edge``, ``node`` or ``inner``, see
+            ``wsx.supernets.shares``.
+        has_wsbn: An operation has a BatchNorm layer for every node that it may read.
     """
+
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **ImageOptions.choices,
+        "shares": ("edge", "node", "inner"),
+    }
 
     channels: int = 16
     cells: int = 5
-    is_affine: bool = True
-    tracks_statistics: bool = True
+    shares: str = "edge"
+    has_wsbn: bool = False
 
-    @property
-    def norm(self) -> dict[str, bool]:
-        """The BatchNorm options as keyword arguments."""
-        return {"is_affine": self.is_affine, "tracks_statistics": self.tracks_statistics}
+    def __post_init__(self) -> None:
+        """Refuse values out of range.
+
+        Raises:
+            OptionError: A number is out of range, or ``has_wsbn`` of no use.
+            UnknownNameError: A text is none of the option's values.
+        """
+        super().__post_init__()
+        check_wsbn(self.shares, has_wsbn=self.has_wsbn)
 
 
 @pure
 class Edge(nn.ModuleDict):
-    """The candidate operations of one edge; those without weights need no module."""
+    """The candidate operations of one edge, or of several; those without weights need no module."""
 
-    def __init__(self, channels: int, options: NasBench201Options) -> None:
+    def __init__(self, channels: int, options: NasBench201Options, sources: Sequence[int]) -> None:
+        inputs = sources if options.has_wsbn else None
         super().__init__(
             {
-                "nor_conv_1x1": ReLUConvBN(channels, channels, 1, **options.norm),
-                "nor_conv_3x3": ReLUConvBN(channels, channels, 3, **options.norm),
+                "nor_conv_1x1": ReLUConvBN(channels, channels, 1, inputs=inputs, **options.norm),
+                "nor_conv_3x3": ReLUConvBN(channels, channels, 3, inputs=inputs, **options.norm),
                 "avg_pool_3x3": nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
             }
         )
+        share_kernels(options.kernels, self["nor_conv_3x3"], self["nor_conv_1x1"])
 
-    def forward(self, x: torch.Tensor, option: int) -> torch.Tensor:
-        """Return one operation of the edge, other than ``none``, applied to its source."""
+    def forward(self, x: torch.Tensor, option: int, source: int) -> torch.Tensor:
+        """Return one operation of an edge, other than ``none``, applied to its source."""
         if option == SKIP:
             return x
-        name = {CONV_1X1: "nor_conv_1x1", CONV_3X3: "nor_conv_3x3", POOL: "avg_pool_3x3"}[option]
-        y: torch.Tensor = self[name](x)
+        if option == POOL:
+            y: torch.Tensor = self["avg_pool_3x3"](x)
+        else:
+            y = self[{CONV_1X1: "nor_conv_1x1", CONV_3X3: "nor_conv_3x3"}[option]](x, source)
         return y
 
 
 class Cell(nn.Module):
     """One cell: a node is the sum of the operations on its incoming edges."""
 
-    def __init__(self, channels: int, options: NasBench201Options) -> None:
+    def __init__(self, channels: int, options: NasBench201Options, depth: float) -> None:
         super().__init__()
-        self.edges = nn.ModuleList(Edge(channels, options) for _ in EDGES)
+        self.owners = edge_owners(options.shares, EDGES)
+        self.edges = nn.ModuleList(
+            Edge(channels, options, sources) for sources in sources_of(self.owners, EDGES)
+        )
+        self.drop_path = DropPath(depth)
 
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
         """Return the output node, or zeros where no path reaches it."""
         values: list[torch.Tensor | None] = [x] + [None] * (N_NODES - 1)
         # Edges are in the order of their targets: a node is complete before one leaves it.
-        for edge, (source, target), option in zip(self.edges, EDGES, arch, strict=True):
+        for owner, (source, target), option in zip(self.owners, EDGES, arch, strict=True):
             if option == NONE or (value := values[source]) is None:
                 continue
-            term, total = edge(value, option), values[target]
+            term, total = self.edges[owner](value, option, source), values[target]
             values[target] = term if total is None else total + term
         output = values[-1]
-        return x * 0.0 if output is None else output
+        y: torch.Tensor = x * 0.0 if output is None else self.drop_path(output)
+        return y
 
 
 @SUPERNETS.register("nasbench201")
@@ -89,6 +114,7 @@ class NasBench201Supernet(Supernet):
     """Stem, three stages of cells with a reduction block before the second and third, classifier."""
 
     options_type = NasBench201Options
+    options: NasBench201Options
 
     def __init__(self, space: Space, options: NasBench201Options) -> None:
         super().__init__(space, options)
@@ -99,14 +125,21 @@ class NasBench201Supernet(Supernet):
         )
         self.stages = nn.ModuleList()
         self.reductions = nn.ModuleList()
+        n = options.cells
         for stage in range(3):
             if stage:
                 self.reductions.append(ReductionBlock(width, **options.norm))
                 width *= 2
-            self.stages.append(nn.ModuleList(Cell(width, options) for _ in range(options.cells)))
+            depths = [options.path_depth(stage * n + place, 3 * n) for place in range(n)]
+            self.stages.append(nn.ModuleList(Cell(width, options, depth) for depth in depths))
         self.last = nn.Sequential(batch_norm(width, **options.norm), nn.ReLU())
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.pool = options.pooling()
         self.classifier = nn.Linear(width, options.n_classes)
+        options.set_norms(self)
+
+    def macro(self) -> dict[str, int]:
+        """Return the options that a subnet's cost depends on, and whether its edges share weights."""
+        return {**super().macro(), "ties_weights": self.options.shares != "edge"}
 
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
         """Return logits (image, class)."""

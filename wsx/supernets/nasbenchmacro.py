@@ -7,31 +7,37 @@ from torch import nn
 
 from wsx.spaces import Arch, Space
 from wsx.spaces.nasbenchmacro import BLOCKS, IDENTITY, LAST_CHANNELS, layers
-from wsx.supernets._base import SUPERNETS, MacroOptions, Supernet
+from wsx.supernets._base import SUPERNETS, Supernet
 from wsx.supernets.blocks_mobile import ConvNorm, MBConv, Style
+from wsx.supernets.image_options import ImageOptions
+from wsx.supernets.kernels import share_kernels
 from wsx.supernets.pure import pure
 
 
 @dataclass(frozen=True)
-class NasBenchMacroOptions(MacroOptions):
-    """Width of the macro, and how its BatchNorm layers behave.
+class NasBenchMacroOptions(ImageOptions):
+    """Width of the macro; a shared 3x3 kernel is the middle of the first half of the 5x5's channels.
 
     Attributes:
         channels: Channels of the stem; the stages have 2, 4 and 8 times as many.
-        is_affine: BatchNorm layers learn scale and shift.
-        tracks_statistics: BatchNorm layers keep running averages.
     """
 
     channels: int = 32
-    is_affine: bool = True
-    tracks_statistics: bool = True
 
 
 @pure
 class Layer(nn.Module):
     """The three options of a layer; an identity that changes the shape is a strided 1x1 convolution."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, style: Style) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        style: Style,
+        options: NasBenchMacroOptions,
+        depth: float,
+    ) -> None:
         super().__init__()
         self.identity = (
             nn.Identity()
@@ -48,7 +54,10 @@ class Layer(nn.Module):
                 style,
                 stride=stride,
                 has_residual=stride == 1,
+                depth=depth,
             )
+        largest_first = sorted(BLOCKS, key=lambda option: BLOCKS[option], reverse=True)
+        share_kernels(options.kernels, *(self.blocks[str(option)] for option in largest_first))
 
     def forward(self, x: torch.Tensor, option: int) -> torch.Tensor:
         """Return one option of the layer applied to its input."""
@@ -64,16 +73,19 @@ class NasBenchMacroSupernet(Supernet):
 
     def __init__(self, space: Space, options: NasBenchMacroOptions) -> None:
         super().__init__(space, options)
-        style = Style(nn.ReLU, 1e-5, options.is_affine, options.tracks_statistics)
+        style = Style(nn.ReLU, options.is_affine, options.tracks_statistics)
         channels = options.channels
         self.stem = ConvNorm(options.in_channels, channels, 3, style)
         self.layers = nn.ModuleList()
-        for out_channels, stride in layers(options.channels):
-            self.layers.append(Layer(channels, out_channels, stride, style))
+        shapes = layers(options.channels)
+        for position, (out_channels, stride) in enumerate(shapes):
+            depth = options.path_depth(position, len(shapes))
+            self.layers.append(Layer(channels, out_channels, stride, style, options, depth))
             channels = out_channels
         self.last = ConvNorm(channels, LAST_CHANNELS, 1, style)
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.pool = options.pooling()
         self.classifier = nn.Linear(LAST_CHANNELS, options.n_classes)
+        options.set_norms(self)
 
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
         """Return logits (image, class)."""

@@ -16,37 +16,36 @@ from wsx.spaces.proxylessnas import (
     last_channels,
     scaled,
 )
-from wsx.supernets._base import SUPERNETS, MacroOptions, Supernet
+from wsx.supernets._base import SUPERNETS, Supernet
 from wsx.supernets.blocks_mobile import ConvNorm, MBConv, Style
+from wsx.supernets.image_options import ImageOptions
+from wsx.supernets.kernels import share_kernels
 
 
 @dataclass(frozen=True)
-class ProxylessNasOptions(MacroOptions):
-    """Width of the macro, and how its BatchNorm layers behave.
+class ProxylessNasOptions(ImageOptions):
+    """Width of the macro; kernels are shared by the blocks of a cell that have one expansion.
 
     Attributes:
         width_percent: Percent of the published channels, each count rounded to a multiple of 8; 135 is P1's.
-        is_affine: BatchNorm layers learn scale and shift.
-        tracks_statistics: BatchNorm layers keep running averages.
     """
 
     width_percent: int = 135
-    is_affine: bool = True
-    tracks_statistics: bool = True
+    bn_epsilon: float = 1e-3
 
 
 @SUPERNETS.register("proxylessnas")
 class ProxylessNasSupernet(Supernet):
     """Stem, a fixed first block, 21 cells of six blocks each, feature mix, classifier.
 
-    BatchNorm has epsilon 0.001 and momentum 0.1, activations are ReLU6 (P1's code).
+    BatchNorm has epsilon 0.001 and momentum 0.1 unless told, activations are ReLU6 (P1's code).
     """
 
     options_type = ProxylessNasOptions
 
     def __init__(self, space: Space, options: ProxylessNasOptions) -> None:
         super().__init__(space, options)
-        style = Style(nn.ReLU6, 1e-3, options.is_affine, options.tracks_statistics)
+        style = Style(nn.ReLU6, options.is_affine, options.tracks_statistics)
         width = options.width_percent
         channels = scaled(FIRST_CHANNELS, width)
         stem = scaled(STEM_CHANNELS, width)
@@ -55,6 +54,7 @@ class ProxylessNasSupernet(Supernet):
             MBConv(stem, channels, 3, 1, style),
         )
         self.cells = nn.ModuleList()
+        n_cells = len(cells(width))
         for place, (out_channels, stride) in enumerate(cells(width)):
             blocks = [
                 MBConv(
@@ -65,14 +65,20 @@ class ProxylessNasSupernet(Supernet):
                     style,
                     stride=stride,
                     has_residual=has_residual(place),
+                    depth=options.path_depth(place, n_cells),
                 )
                 for kernel, expansion in BLOCKS
             ]
+            for expansion in {expansion for _, expansion in BLOCKS}:
+                alike = [i for i, block in enumerate(BLOCKS) if block[1] == expansion]
+                largest_first = sorted(alike, key=lambda i: BLOCKS[i], reverse=True)
+                share_kernels(options.kernels, *(blocks[i] for i in largest_first))
             self.cells.append(nn.ModuleList(blocks))
             channels = out_channels
         self.last = ConvNorm(channels, last_channels(width), 1, style)
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.pool = options.pooling()
         self.classifier = nn.Linear(last_channels(width), options.n_classes)
+        options.set_norms(self)
 
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
         """Return logits (image, class)."""

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 _REACHED = "_wsx_reached"
+_SOURCE = "_wsx_source"
 
 
 def shared_slice(weight: torch.Tensor, index: Any) -> torch.Tensor:
@@ -29,6 +30,22 @@ def shared_slice(weight: torch.Tensor, index: Any) -> torch.Tensor:
     if part.requires_grad:
         part.register_hook(partial(_note, weight, index))  # type: ignore[no-untyped-call]
     return part
+
+
+def computed_from(weight: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+    """Return what was computed from a shared parameter alone, with a note of which one.
+
+    A slice lies in its parameter's memory; means of fresh norms are ones in memory of their own, and would be one
+    weight for all layers of a recorded subnet.
+    """
+    setattr(part, _SOURCE, weight)
+    return part
+
+
+def source_of(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the parameter that a tensor was noted to be computed from, otherwise the tensor."""
+    source: torch.Tensor = getattr(tensor, _SOURCE, tensor)
+    return source
 
 
 def _note(weight: torch.Tensor, index: Any, gradient: torch.Tensor) -> None:

@@ -15,14 +15,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wsx.errors import CheckpointError, TrainingError
+from wsx.errors import CheckpointError, OptionError, TrainingError
 from wsx.supernets import seeded
 from wsx.supernets.blocks import set_drop_path
 from wsx.supernets.slicing import untouched_outside_slices
 from wsx.training.augment import Batches
+from wsx.training.passes import Pass, Teacher
 from wsx.training.recipes import Recipe
 
-Pass = Callable[[torch.Tensor], torch.Tensor | tuple[torch.Tensor, torch.Tensor]]
 MOMENTUM_PREFIX = "momentum."
 WEIGHT_PREFIX = "weight."
 
@@ -35,7 +35,7 @@ class Progress:
         step: Steps done.
         n_steps: Steps in all.
         epoch: Passes done over the data, complete or not, counted from 1.
-        loss: Mean loss of the epoch so far.
+        loss: Mean loss of the epoch so far, that of students against their teacher among it.
         accuracy: Training accuracy of the epoch so far, a fraction.
         lr: Learning rate of the step.
         images_per_s: Images trained on per second since the loop (re)started.
@@ -65,8 +65,9 @@ class Trainer:
 
     Args:
         model: What is trained; its parameters are the optimiser's.
-        passes: The forward passes of a step: for each, logits (image, class) of images, or logits and
-            those of an auxiliary head. A step averages the gradients of its passes.
+        passes: The forward passes of a step, as many for each of the recipe's ranks, rank by rank. A step averages
+            or sums the gradients of a rank's passes. Those after a ``Teacher`` learn from it, all others from
+            labels.
         batches: Training data by step.
         recipe: All numbers.
         seed: Root of what the model itself draws, such as dropout masks.
@@ -129,12 +130,16 @@ class Trainer:
             )
 
     def lr_at(self, step: int) -> float:
-        """Return the learning rate of a step: linear warm-up, then half a cosine."""
-        recipe = self.recipe
-        n_warmup = recipe.warmup_epochs * self._batches.n_steps_per_epoch
+        """Return the learning rate of a step: linear warm-up, then half a cosine, or one after another."""
+        recipe, per_epoch = self.recipe, self._batches.n_steps_per_epoch
+        n_warmup = recipe.warmup_epochs * per_epoch
         if step < n_warmup:
             return recipe.lr * (step + 1) / n_warmup
-        share = (step - n_warmup) / max(1.0, self.n_steps - n_warmup)
+        n_done, n_cosine = step - n_warmup, max(1.0, self.n_steps - n_warmup)
+        if recipe.restart_epochs:
+            n_cosine = recipe.restart_epochs * per_epoch
+            n_done %= n_cosine
+        share = n_done / n_cosine
         return recipe.lr_min + (recipe.lr - recipe.lr_min) * (1 + math.cos(math.pi * share)) / 2
 
     def _train_step(self, lr: float) -> None:
@@ -143,32 +148,56 @@ class Trainer:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
         set_drop_path(self.model, self.recipe.drop_path * self.step / self.n_steps)
-        passes = list(self._passes(self.step))
-        for forward in passes:
-            with torch.autocast(
-                x.device.type, torch.bfloat16, enabled=self.recipe.autocast == "bfloat16"
-            ):
-                output = forward(x)
-            logits, *auxiliary = output if isinstance(output, tuple) else (output,)
-            loss = self._loss(logits, labels)
-            for head in auxiliary:
-                loss = loss + self.recipe.auxiliary_weight * self._loss(head, labels)
-            if not math.isfinite(value := loss.item()):
-                raise TrainingError(
-                    f"the loss is {value} at step {self.step + 1} of {self.n_steps} (lr {lr:.4g}); "
-                    "lower lr or clip, or check the data"
-                )
-            (loss / len(passes)).backward()  # type: ignore[no-untyped-call]
-            n_correct = int((logits.argmax(1) == labels).sum())
-            self._sums += torch.tensor([value * len(labels), n_correct, len(labels)])
+        passes, n_ranks = list(self._passes(self.step)), self.recipe.n_ranks
+        n_paths, n_left = divmod(len(passes), n_ranks)
+        if n_left or not n_paths:
+            raise OptionError(
+                f"{len(passes)} passes of a step are not as many for each of {n_ranks} ranks"
+            )
+        n_averaged = len(passes) if self.recipe.gradients == "mean" else n_ranks
+        shares = zip(x.tensor_split(n_ranks), labels.tensor_split(n_ranks), strict=True)
+        for rank, (images, truth) in enumerate(shares):
+            targets = truth
+            for forward in passes[rank * n_paths : (rank + 1) * n_paths]:
+                logits, loss = self._forward(forward, images, targets)
+                self._note(logits, loss, truth, lr)
+                (loss / n_averaged).backward()  # type: ignore[no-untyped-call]
+                if isinstance(forward, Teacher):
+                    targets = logits.detach().float().softmax(dim=1)
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self._parameters.values(), self.recipe.clip)
         with untouched_outside_slices(self._optimizer, self._parameters.values()):
             self._optimizer.step()
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        smoothing = self.recipe.label_smoothing
-        return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+    def _forward(
+        self, forward: Pass, x: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits (image, class) of a pass and its loss, that of auxiliary heads included."""
+        has_autocast = self.recipe.autocast == "bfloat16"
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=has_autocast):
+            output = forward(x)
+        logits, *auxiliary = output if isinstance(output, tuple) else (output,)
+        loss = self._loss(logits, targets)
+        for head in auxiliary:
+            loss = loss + self.recipe.auxiliary_weight * self._loss(head, targets)
+        return logits, loss
+
+    def _note(
+        self, logits: torch.Tensor, loss: torch.Tensor, labels: torch.Tensor, lr: float
+    ) -> None:
+        """Count a pass into the epoch's sums, or refuse to go on from it."""
+        if not math.isfinite(value := loss.item()):
+            raise TrainingError(
+                f"the loss is {value} at step {self.step + 1} of {self.n_steps} (lr {lr:.4g}); "
+                "lower lr or clip, or check the data"
+            )
+        n_correct = int((logits.argmax(1) == labels).sum())
+        self._sums += torch.tensor([value * len(labels), n_correct, len(labels)])
+
+    def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropy to labels (image,), smoothed, or to a teacher's shares (image, class)."""
+        smoothing = 0.0 if targets.is_floating_point() else self.recipe.label_smoothing
+        return F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return weights, buffers, momentum and the epoch's running sums, by name."""

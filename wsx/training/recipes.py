@@ -12,9 +12,39 @@ from typing import Any
 
 from wsx.errors import OptionError
 from wsx.registry import Registry, unknown_name
+from wsx.training.samplers import SAMPLERS
 
 AUTOCASTS = ("none", "bfloat16")
-SAMPLERS = ("uniform", "fair")
+GRADIENTS = ("mean", "sum")
+ORDERS = ("fixed", "shuffled", "reshuffled")
+
+_AT_LEAST_ONE = (
+    "epochs",
+    "batch_size",
+    "n_paths",
+    "n_ranks",
+    "walk_length",
+    "checkpoint_epochs",
+)
+_NOT_NEGATIVE = (
+    "lr",
+    "lr_min",
+    "warmup_epochs",
+    "restart_epochs",
+    "weight_decay",
+    "clip",
+    "order_seed",
+    "crop_padding",
+    "cutout",
+    "auxiliary_weight",
+    "brightness",
+    "contrast",
+    "saturation",
+    "checkpoint_steps",
+    "checkpoint_last_steps",
+)
+_BELOW_ONE = ("momentum", "label_smoothing", "drop_path")
+_CHOICES = {"autocast": AUTOCASTS, "gradients": GRADIENTS, "order": ORDERS}
 
 
 @dataclass(frozen=True)
@@ -27,6 +57,8 @@ class Recipe:
         lr: Learning rate at the start of the cosine.
         lr_min: Learning rate at its end.
         warmup_epochs: Epochs over which the rate rises linearly from zero.
+        restart_epochs: The cosine starts anew every so many epochs after the warm-up, the last one perhaps cut
+            short; 0 for one cosine to the end.
         momentum: Momentum of SGD.
         nesterov: Momentum is Nesterov's; of no effect where momentum is 0.
         weight_decay: L2 coefficient, on every parameter.
@@ -34,10 +66,22 @@ class Recipe:
         label_smoothing: Share of the target spread over all classes.
         auxiliary_weight: Weight of the auxiliary head's loss, where the supernet has one.
         drop_path: Share of images for which a path is dropped, at the end of its linear ramp from zero.
-        sampler: ``uniform`` draws archs independently; ``fair`` draws for every decision a
-            permutation of its options, so that a step uses each option once (FairNAS).
-        measure: What the uniform sampler is uniform over: a measure of the space, or ``list:PATH``.
-        n_paths: Archs per step under the uniform sampler; their gradients are averaged.
+        sampler: What the archs of a step have to do with each other: ``uniform``, ``fair``, ``round-robin``,
+            ``sandwich`` or ``gradual``; see ``wsx.training.samplers``.
+        measure: What archs are drawn from, or visited in turn: a measure of the space, or ``list:PATH``.
+        n_paths: Archs per step; ``sandwich`` adds its two to them, ``fair`` decides by itself.
+        gradients: Whether an update follows the ``mean`` of the gradients of a step's archs, or their ``sum``,
+            as in FairNAS, P1 and P2. Clipping comes after either.
+        fair_decisions: Sampler ``fair`` is so to decisions whose names begin with this; empty for all.
+        order: Sampler ``round-robin`` visits archs as listed (``fixed``), in one shuffled order
+            (``shuffled``), or in one of its own for each pass (``reshuffled``).
+        order_seed: Tells shuffled orders of one run seed apart.
+        walk_length: Archs of a walk of sampler ``gradual``, until the next walk starts elsewhere.
+        distills: Sampler ``sandwich`` trains the largest arch on labels and all others on its predictions
+            (in-place distillation, BigNAS).
+        n_ranks: Equal parts that a batch is cut into, as if each were one process's: BatchNorm sees one at a
+            time, and gradients are averaged over them.
+        parallel_sampling: Each rank draws archs of its own (P1); otherwise all have the same.
         crop_padding: Zero pixels around an image before a random crop of its own size.
         crop_area: Smallest share of a photograph's area in a random resized crop, which then takes the place
             of the padded one; 0 for none.
@@ -51,6 +95,7 @@ class Recipe:
         autocast: Precision of the forward pass, ``none`` or ``bfloat16``.
         checkpoint_epochs: A checkpoint every so many epochs, besides the last.
         checkpoint_steps: A checkpoint every so many steps as well; 0 for none.
+        checkpoint_last_steps: A checkpoint after each of the last so many steps as well; 0 for none.
         supernet: Macro options that the recipe sets, by name.
     """
 
@@ -59,6 +104,7 @@ class Recipe:
     lr: float = 0.05
     lr_min: float = 0.0
     warmup_epochs: float = 0.0
+    restart_epochs: int = 0
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
@@ -69,6 +115,14 @@ class Recipe:
     sampler: str = "uniform"
     measure: str = "encodings"
     n_paths: int = 1
+    gradients: str = "mean"
+    fair_decisions: str = ""
+    order: str = "fixed"
+    order_seed: int = 0
+    walk_length: int = 1000
+    distills: bool = False
+    n_ranks: int = 1
+    parallel_sampling: bool = False
     crop_padding: int = 4
     crop_area: float = 0.0
     crop_ratio: float = 4 / 3
@@ -81,6 +135,7 @@ class Recipe:
     autocast: str = "none"
     checkpoint_epochs: int = 10
     checkpoint_steps: int = 0
+    checkpoint_last_steps: int = 0
     supernet: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,26 +144,15 @@ class Recipe:
         Raises:
             OptionError: The first value that is out of range, with the range.
         """
-        for name in ("epochs", "batch_size", "n_paths", "checkpoint_epochs"):
+        for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in (
-            "lr",
-            "lr_min",
-            "warmup_epochs",
-            "weight_decay",
-            "clip",
-            "crop_padding",
-            "auxiliary_weight",
-            "brightness",
-            "contrast",
-            "saturation",
-        ):
+        for name in _NOT_NEGATIVE:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise OptionError(
                     f"{name} is {getattr(self, name)}; it must be finite and not negative"
                 )
-        for name in ("momentum", "label_smoothing", "drop_path"):
+        for name in _BELOW_ONE:
             if not 0 <= getattr(self, name) < 1:
                 raise OptionError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
         if not (0 <= self.crop_area <= 1 and 1 <= self.crop_ratio < float("inf")):
@@ -116,12 +160,34 @@ class Recipe:
                 f"crop_area is {self.crop_area} and crop_ratio {self.crop_ratio}; they must lie in [0, 1] and "
                 "be at least 1"
             )
-        if min(self.cutout, self.checkpoint_steps) < 0:
-            raise OptionError("cutout and checkpoint_steps must not be negative")
-        if self.autocast not in AUTOCASTS:
-            raise unknown_name("autocast", self.autocast, list(AUTOCASTS))
-        if self.sampler not in SAMPLERS:
-            raise unknown_name("sampler", self.sampler, list(SAMPLERS))
+        for name, choices in {**_CHOICES, "sampler": tuple(SAMPLERS)}.items():
+            if getattr(self, name) not in choices:
+                raise unknown_name(name, getattr(self, name), list(choices))
+        self._check_ranks_and_teacher()
+
+    def _check_ranks_and_teacher(self) -> None:
+        if self.batch_size % self.n_ranks:
+            raise OptionError(
+                f"batch_size is {self.batch_size}, which {self.n_ranks} ranks (n_ranks) cannot share equally"
+            )
+        if self.parallel_sampling and self.n_ranks == 1:
+            raise OptionError("parallel_sampling needs ranks to sample; set n_ranks to at least 2")
+        if self.distills and self.sampler != "sandwich":
+            raise OptionError(
+                f"distills needs a largest arch to learn from, which sampler {self.sampler} does not train; "
+                "use sampler sandwich"
+            )
+
+    @property
+    def n_drawing_ranks(self) -> int:
+        """Ranks that draw archs of their own."""
+        return self.n_ranks if self.parallel_sampling else 1
+
+    @property
+    def has_one_arch_per_step(self) -> bool:
+        """Whether each step visits just one arch, with the whole batch."""
+        is_one = SAMPLERS[self.sampler].has_an_arch_per_path and self.n_paths == 1
+        return is_one and self.n_ranks == 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return all values, JSON-clean; ``Recipe(**values)`` gives the recipe back."""
@@ -176,123 +242,3 @@ def parse_macro(text: str) -> Any:
 
 
 RECIPES: Registry[Recipe] = Registry("recipe")
-
-RECIPES.register("default")(Recipe())
-
-# A supernet on the embedded digits in under a minute on two cores.
-RECIPES.register("digits")(
-    Recipe(
-        epochs=60,
-        batch_size=64,
-        lr=0.1,
-        measure="reachable",
-        crop_padding=1,
-        flips=False,
-        checkpoint_epochs=20,
-        supernet={"channels": 8, "cells": 1},
-    )
-)
-
-# The same digits, one subnet alone. So short because longer trainings all end near 98 % and differ by
-# the noise of their seeds: two seeds agree with tau .44 after 5 epochs and .25 after 12 (24 archs each).
-RECIPES.register("digits-standalone")(
-    Recipe(
-        epochs=5,
-        batch_size=32,
-        lr=0.1,
-        measure="reachable",
-        crop_padding=1,
-        flips=False,
-        supernet={"channels": 8, "cells": 1},
-    )
-)
-
-# CIFAR-10 at 16 pixels a side in ten minutes on two cores, see benchmarks/nasbench201_cifar10.py. Longer and wider
-# trainings reached higher accuracies and ranked archs no better, see the README for figures.
-RECIPES.register("cifar10-two-cores")(
-    Recipe(
-        epochs=25,
-        batch_size=128,
-        lr=0.1,
-        measure="reachable",
-        crop_padding=2,
-        supernet={"channels": 8, "cells": 1},
-    )
-)
-
-# P1 (arXiv 2010.08219) on NAS-Bench-201, values of its released code.
-RECIPES.register("p1-nasbench201")(
-    Recipe(
-        epochs=1000,
-        batch_size=256,
-        lr=0.1,
-        weight_decay=5e-4,
-        clip=5.0,
-        measure="reachable",
-        checkpoint_epochs=100,
-        supernet={"channels": 16, "cells": 5},
-    )
-)
-
-# P2 (arXiv 2110.01154) on NAS-Bench-201, values of its authors' follow-up code. Half of the training images
-# validate there: give --n-train 25000 --n-valid 25000 with CIFAR-10.
-RECIPES.register("p2-nasbench201")(
-    Recipe(
-        epochs=400,
-        batch_size=256,
-        lr=0.025,
-        lr_min=0.001,
-        weight_decay=5e-4,
-        clip=5.0,
-        measure="encodings",
-        checkpoint_epochs=50,
-        supernet={"channels": 16, "cells": 5, "tracks_statistics": False},
-    )
-)
-
-# P1 on ProxylessNAS with ImageNet at 224 pixels, values of its released code for one of its eight processes;
-# with all eight, batch_size=1024 and lr=0.2. Not carried over: the other classes share its smoothing of 0.1,
-# contrast turns about mid-grey, and hues turn by up to a degree.
-RECIPES.register("p1-proxylessnas")(
-    Recipe(
-        epochs=1000,
-        batch_size=128,
-        lr=0.025,
-        warmup_epochs=5,
-        nesterov=False,
-        weight_decay=5e-5,
-        clip=0.0,
-        label_smoothing=0.1,
-        crop_area=0.08,
-        brightness=0.4,
-        contrast=0.4,
-        saturation=0.4,
-        checkpoint_epochs=50,
-        supernet={"width_percent": 135},
-    )
-)
-
-# NAS-Bench-Macro with CIFAR-10: the benchmark's own values for a subnet alone (arXiv 2103.11922 and its code),
-# and ours for the supernet, which differ by four times the epochs.
-_MACRO = Recipe(
-    batch_size=256, lr=0.1, nesterov=False, weight_decay=5e-4, clip=0.0, supernet={"channels": 32}
-)
-RECIPES.register("macro-standalone")(_MACRO)
-RECIPES.register("macro")(dataclasses.replace(_MACRO, epochs=200, clip=5.0, checkpoint_epochs=50))
-
-# A narrow ProxylessNAS on a folder of some hundred photographs, to see that all runs: minutes on two cores at
-# 64 pixels. Ours, and too short to rank anything.
-RECIPES.register("photos-smoke")(
-    Recipe(
-        epochs=4,
-        batch_size=32,
-        lr=0.05,
-        label_smoothing=0.1,
-        crop_area=0.25,
-        brightness=0.2,
-        contrast=0.2,
-        saturation=0.2,
-        checkpoint_epochs=2,
-        supernet={"width_percent": 25},
-    )
-)

@@ -9,8 +9,8 @@ RUN/log.csv                             one row per epoch
 import json
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,14 @@ from wsx.data import Dataset, TextDataset, load_data, load_text
 from wsx.data.vocabulary import Vocabulary
 from wsx.errors import CheckpointError, OptionError, WsxError
 from wsx.registry import unknown_name
-from wsx.spaces import SPACES
+from wsx.spaces import SPACES, Space
 from wsx.spaces.lists import pinned
 from wsx.spaces.loading import known_space, space_facts, space_origin
-from wsx.supernets import SUPERNETS, Supernet
+from wsx.spaces.restricted import restricted, restriction_of
+from wsx.supernets import SUPERNETS, Supernet, build_supernet
+from wsx.supernets.build import check_sharing, pinned_sharing
 from wsx.supernets.checkpoint import Checkpoint, load_supernet, read_facts
+from wsx.supernets.inherit import inherit, is_pinned, pinned_checkpoint
 from wsx.training.recipes import Recipe
 from wsx.training.text_recipes import TextRecipe
 from wsx.version import __version__
@@ -84,19 +87,33 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that a run is determined by."""
+    """Everything that a run is determined by.
+
+    Attributes:
+        space: Name of the space.
+        recipe: All numbers.
+        data: The images or the text.
+        seed: Root of all draws.
+        restriction: Names of options that decisions may take, by name of the decision; empty for all.
+        sharing: Who shares what, see ``wsx.supernets.build``; empty where all archs share all weights.
+        init_from: A run, of which the last checkpoint is taken, or a checkpoint whose weights the supernet starts
+            from; None starts afresh.
+    """
 
     space: str
     recipe: Recipe
     data: DataSpec
     seed: int
+    restriction: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sharing: Mapping[str, Any] = field(default_factory=dict)
+    init_from: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a seed that no generator takes, and names that neither recipe nor supernet has.
+        """Refuse a seed that no generator takes, and names that neither space, recipe nor supernet has.
 
         Raises:
-            OptionError: The seed is negative.
-            UnknownNameError: There is no such space, recipe value or macro option.
+            OptionError: The seed is negative, or restriction or sharing are malformed.
+            UnknownNameError: There is no such space, recipe value, macro option, decision or shared part.
         """
         if self.seed < 0:
             raise OptionError(f"seed is {self.seed}; it must be at least 0")
@@ -111,15 +128,57 @@ class RunConfig:
             if name not in macro:
                 known = [*(field.name for field in fields(Recipe)), *macro]
                 raise unknown_name("recipe value or supernet option", name, sorted(known))
+        restriction = restriction_of(SPACES[self.space], self.restriction)
+        object.__setattr__(self, "restriction", restriction)
+        check_sharing(self.sharing)
+        if not isinstance(self.init_from, str | None):
+            raise OptionError(f"init_from is {self.init_from!r:.120}; it must be a path")
+
+    @property
+    def archs(self) -> Space:
+        """The space with the archs that the restriction leaves."""
+        return restricted(SPACES[self.space], self.restriction)
 
     def pinned(self) -> "RunConfig":
-        """Return the configuration with the list of archs to draw from, if there is one, named by its content.
+        """Return the configuration with the files that it depends on, if any, named by their content.
 
         Raises:
-            ArchError: The list cannot be read.
+            ArchError: The list of archs to draw from, or that of groups, cannot be read.
+            CheckpointError: What to start from is no run with a checkpoint, and no checkpoint.
         """
         recipe = replace(self.recipe, measure=pinned(self.recipe.measure))
-        return replace(self, recipe=recipe)
+        parent = self.init_from
+        if parent is not None and not is_pinned(parent):
+            path = Path(parent)
+            path = open_run(path).checkpoint_path() if path.is_dir() else path
+            parent = pinned_checkpoint(path)
+        sharing = pinned_sharing(self.sharing)
+        return replace(self, recipe=recipe, sharing=sharing, init_from=parent)
+
+    @property
+    def supernet_facts(self) -> dict[str, Any]:
+        """What determines the supernet besides its macro options, as checkpoints keep it."""
+        facts = {"restriction": self.restriction, "sharing": self.sharing}
+        return {"space": self.space, **{name: value for name, value in facts.items() if value}}
+
+    def build(self, macro: Mapping[str, Any]) -> Supernet:
+        """Return the supernet under macro options, before training.
+
+        Raises:
+            ArchError: The list of groups cannot be read.
+            CheckpointError: What to start from does not fit.
+            OptionError: A value has the wrong type or range, or the supernet cannot share so.
+        """
+        supernet = build_supernet(
+            self.space,
+            macro,
+            seed=self.seed,
+            restriction=self.restriction,
+            sharing=self.sharing,
+        )
+        if self.init_from is not None:
+            inherit(supernet, self.init_from, self.supernet_facts)
+        return supernet
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration, JSON-clean."""
@@ -128,6 +187,9 @@ class RunConfig:
             "recipe": self.recipe.as_dict(),
             "data": asdict(self.data),
             "seed": self.seed,
+            "restriction": dict(self.restriction),
+            "sharing": dict(self.sharing),
+            "init_from": self.init_from,
         }
 
     @classmethod
@@ -138,6 +200,9 @@ class RunConfig:
             (TextRecipe if "window" in values["recipe"] else Recipe)(**values["recipe"]),
             DataSpec(**values["data"]),
             int(values["seed"]),
+            values.get("restriction", {}),
+            values.get("sharing", {}),
+            values.get("init_from"),
         )
 
 

@@ -1,48 +1,43 @@
 """Which archs a training step visits, as a function of (seed, step) alone."""
 
-import numpy as np
-
 from wsx.errors import OptionError
 from wsx.spaces import Arch, Space
-from wsx.spaces.lists import pinned
 from wsx.training.recipes import Recipe
+from wsx.training.samplers import SAMPLERS, CostOf
 
 
 class ArchSampler:
     """The archs of each step of a recipe.
 
+    Args:
+        space: Where archs are drawn.
+        recipe: Names the sampler, and all its numbers.
+        seed: The run's seed.
+        cost_of: What an arch costs; only sampler ``sandwich`` asks.
+
     Raises:
         ArchError: The file of a listed measure is missing or wrong.
         UnknownNameError: The space has no such sampling measure.
-        OptionError: The recipe samples fairly, and the space is no product of its decisions.
+        OptionError: The sampler has no use for the space, or for the recipe's values.
     """
 
-    def __init__(self, space: Space, recipe: Recipe, *, seed: int) -> None:
-        self._space = space
-        self._recipe = recipe
-        self._seed = seed
-        self._measure = pinned(recipe.measure)
-        space.population(self._measure)
-        if recipe.sampler == "fair" and not space.is_product:
-            raise OptionError(
-                f"sampler fair combines options freely, and {space.name} refuses some combinations; "
-                "use sampler uniform"
-            )
+    def __init__(
+        self, space: Space, recipe: Recipe, *, seed: int, cost_of: CostOf | None = None
+    ) -> None:
+        self.recipe = recipe
+        self._sampler = SAMPLERS[recipe.sampler](space, recipe, seed=seed, cost_of=cost_of)
 
     def __getitem__(self, step: int) -> list[Arch]:
-        """Return the archs of a step; at least one."""
-        rng = np.random.default_rng([self._seed, 2, step])
-        if self._recipe.sampler == "fair":
-            return self._fair(rng)
-        return [
-            self._space.draw(rng=rng, measure=self._measure) for _ in range(self._recipe.n_paths)
-        ]
+        """Return the archs of a step on all ranks, rank by rank; at least one."""
+        return [arch for rank in range(self.recipe.n_ranks) for arch in self.archs(step, rank=rank)]
 
-    def _fair(self, rng: np.random.Generator) -> list[Arch]:
-        """Return archs that use every option of every decision equally often (FairNAS, 1907.01845)."""
-        n_archs = max(self._space.n_options)
-        columns = [
-            [int(option) for option in rng.permutation(np.resize(rng.permutation(n), n_archs))]
-            for n in self._space.n_options
-        ]
-        return [tuple(arch) for arch in zip(*columns, strict=True)]
+    def archs(self, step: int, *, rank: int) -> list[Arch]:
+        """Return the archs of a step on one rank, the same ones on all unless ranks sample in parallel.
+
+        Raises:
+            OptionError: The recipe has no such rank.
+        """
+        n_ranks = self.recipe.n_ranks
+        if not 0 <= rank < n_ranks:
+            raise OptionError(f"rank is {rank}; it must lie in 0..{n_ranks - 1}")
+        return self._sampler.archs(step, rank if self.recipe.parallel_sampling else 0)

@@ -60,7 +60,7 @@ def train_alone(config: RunConfig, arch: Arch, seed: int) -> StandaloneScore:
     model = extract(build_supernet(config.space, macro, seed=seed), arch)
     reset_parameters(model, seed=seed)
     batches = Batches(dataset.train, recipe, seed=seed, device=torch.device("cpu"))
-    trainer = Trainer(model, lambda step: [model], batches, recipe, seed=seed)
+    trainer = Trainer(model, lambda step: [model] * recipe.n_ranks, batches, recipe, seed=seed)
     for _ in trainer.run():
         pass
     model.eval()

@@ -1,19 +1,18 @@
 """Training a supernet in a run folder: checkpoints, log, resuming."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from wsx.errors import DeviceError, OptionError
-from wsx.spaces import SPACES
-from wsx.supernets import build_supernet
 from wsx.supernets.checkpoint import load_tensors, save_tensors
 from wsx.training.augment import Batches
 from wsx.training.log import FIELDS, TrainingLog
-from wsx.training.loop import Pass, Progress, Trainer
+from wsx.training.loop import Progress, Trainer
+from wsx.training.passes import arch_passes, cost_of_archs
 from wsx.training.recipes import Recipe
 from wsx.training.run import Run, RunConfig, create_run
 from wsx.training.sampling import ArchSampler
@@ -51,17 +50,19 @@ def train_supernet(
     config = config.pinned()
     recipe = config.recipe
     is_text = isinstance(recipe, TextRecipe)
-    prepare = text_training if is_text else _image_training
-    training = prepare(config, _usable_device(device))
+    prepare = text_training if is_text else image_training
+    last = out / "last.safetensors"
+    # What is gone on with has no more need of what it started from.
+    starting = replace(config, init_from=None) if last.exists() else config
+    training = prepare(starting, _usable_device(device))
     trainer = training.trainer
     run = create_run(out, config)
     if training.vocabulary is not None:
         keep_vocabulary(out, training.vocabulary)
-    last = out / "last.safetensors"
     if last.exists():
         trainer.restore(*load_tensors(last))
     log = TrainingLog(out / "log.csv", step=trainer.step, fields=TEXT_FIELDS if is_text else FIELDS)
-    header = {"space": config.space, **training.facts, "seed": config.seed}
+    header = {**config.supernet_facts, **training.facts, "seed": config.seed}
     for progress in trainer.run():
         if progress.is_epoch_end:
             log.append(progress)
@@ -83,16 +84,21 @@ def train_supernet(
     return run
 
 
-def _image_training(config: RunConfig, device: torch.device) -> Training:
+def image_training(config: RunConfig, device: torch.device) -> Training:
+    """Return the training of an image supernet, from its beginning.
+
+    Raises:
+        DataError: The data is missing, unusable, or has fewer training images than a batch.
+        OptionError: The recipe sets what the data decides otherwise.
+    """
     dataset, recipe = config.data.load(), config.recipe
     macro = supernet_options(recipe, dataset.train.pixels.shape, dataset.train.n_classes)
-    supernet = build_supernet(config.space, macro, seed=config.seed).to(device)
-    sampler = ArchSampler(SPACES[config.space], recipe, seed=config.seed)
-
-    def passes(step: int) -> list[Pass]:
-        return [partial(supernet, arch=arch) for arch in sampler[step]]
-
+    supernet = config.build(macro)
+    cost_of = cost_of_archs(supernet)
+    sampler = ArchSampler(supernet.space, recipe, seed=config.seed, cost_of=cost_of)
+    supernet.to(device)
     batches = Batches(dataset.train, recipe, seed=config.seed, device=device)
+    passes = arch_passes(supernet, sampler)
     trainer = Trainer(supernet, passes, batches, recipe, seed=config.seed)
     return Training(trainer, {"supernet": macro}, supernet.state_dict)
 
@@ -127,6 +133,7 @@ def _checkpoint_name(recipe: Recipe, progress: Progress) -> str | None:
     is_last = progress.step == progress.n_steps
     if progress.is_epoch_end and (progress.epoch % recipe.checkpoint_epochs == 0 or is_last):
         return f"epoch-{progress.epoch:04d}"
-    if recipe.checkpoint_steps and progress.step % recipe.checkpoint_steps == 0:
+    is_late = progress.step > progress.n_steps - recipe.checkpoint_last_steps
+    if is_late or (recipe.checkpoint_steps and progress.step % recipe.checkpoint_steps == 0):
         return f"step-{progress.step:07d}"
     return None

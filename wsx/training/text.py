@@ -22,7 +22,7 @@ from wsx.data.text import cut_streams
 from wsx.data.vocabulary import Vocabulary
 from wsx.errors import CheckpointError, OptionError, TrainingError
 from wsx.spaces import Arch
-from wsx.supernets import build_supernet, seeded
+from wsx.supernets import seeded
 from wsx.supernets.text import TextSupernet
 from wsx.training.loop import WEIGHT_PREFIX, Progress, Trainer
 from wsx.training.run import RunConfig
@@ -318,7 +318,7 @@ def text_training(config: RunConfig, device: torch.device) -> Training:
             f"the recipe sets n_tokens to {recipe.supernet['n_tokens']}; the text has {n_tokens}"
         )
     macro = {**recipe.supernet, "n_tokens": n_tokens}
-    supernet = build_supernet(config.space, macro, seed=config.seed).to(device)
+    supernet = config.build(macro).to(device)
     if not isinstance(supernet, TextSupernet) or not isinstance(recipe, TextRecipe):
         raise OptionError(f"{config.space} with this recipe cannot be trained on text")
     sampler = ArchSampler(supernet.space, recipe, seed=config.seed)

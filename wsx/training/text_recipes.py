@@ -74,6 +74,11 @@ class TextRecipe(Recipe):
                 and value != TextRecipe.__dataclass_fields__[field.name].default
             ):
                 raise OptionError(f"{field.name} is {value!r}; training on text does not use it")
+        if not self.has_one_arch_per_step:
+            raise OptionError(
+                f"sampler {self.sampler} trains several archs a step, and text one; use uniform, round-robin "
+                "or gradual"
+            )
 
 
 _USED = frozenset(
@@ -83,7 +88,11 @@ _USED = frozenset(
         "lr",
         "weight_decay",
         "clip",
+        "sampler",
         "measure",
+        "order",
+        "order_seed",
+        "walk_length",
         "checkpoint_epochs",
         "supernet",
     }

@@ -1,0 +1,74 @@
+"""What P3's studies have in common: its cell of 64 archs, at three scales."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsx.errors import StudyError
+from wsx.training import RECIPES
+from wsx.training.recipes import Recipe
+from wsx.training.run import DataSpec
+from wsx.truth import TruthTable
+
+SOURCE = "arXiv 2001.01431"
+# Its training has no steps beside the epochs worth a checkpoint, unless a study looks at steps.
+TINY = tuple(f"{edge}=max_pool_3x3|sep_conv_3x3" for edge in ("0->1", "0->2", "1->2"))
+PAPER = replace(RECIPES["p3-cell64"], checkpoint_last_steps=0)
+
+
+def cell64_settings(scale: str) -> dict[str, Any]:
+    """Return space, data, recipe, seeds and images of a scale.
+
+    ``tiny`` is digits for seconds, ``small`` CIFAR-10 at 16 pixels for minutes, ``paper`` as published but for
+    BatchNorm, whose statistics are calibrated here.
+    """
+    if scale == "tiny":
+        return {
+            "space": "cell64",
+            "data": DataSpec("digits", n_train=128, n_valid=64, n_test=128),
+            "restriction": TINY,
+            "recipe": _scaled(PAPER, epochs=3, batch_size=16, channels=2, cells=1, lr=0.05),
+            "seeds": (0, 1, 2),
+            "bn": "calibrated:1x64",
+        }
+    if scale == "small":
+        return {
+            "space": "cell64",
+            "data": DataSpec("uoft-cs/cifar10", n_train=5_000, n_test=2_000, image_size=16),
+            "recipe": _scaled(PAPER, epochs=40, batch_size=64, channels=8, cells=2, lr=0.05),
+            "seeds": (0, 1, 2, 3, 4),
+        }
+    return {
+        "space": "cell64",
+        "data": DataSpec("uoft-cs/cifar10"),
+        "recipe": PAPER,
+        "seeds": tuple(range(10)),
+    }
+
+
+def seeds_of(truth: TruthTable) -> NDArray[np.float64]:
+    """Return stand-alone accuracies (seed, arch).
+
+    Raises:
+        StudyError: The table does not keep seeds apart.
+    """
+    if truth.per_seed is None:
+        raise StudyError(f"the truth from {truth.source} does not keep its seeds apart")
+    return np.asarray(truth.per_seed.T, dtype=np.float64)
+
+
+def _scaled(
+    recipe: Recipe, *, epochs: int, batch_size: int, channels: int, cells: int, lr: float
+) -> Recipe:
+    macro = {**recipe.supernet, "channels": channels, "cells": cells}
+    return replace(
+        recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        flips=False,
+        checkpoint_epochs=epochs,
+        supernet=macro,
+    )

@@ -1,0 +1,68 @@
+"""How fast this machine trains and scores, measured on a few steps: what plans are estimated with."""
+
+import json
+import time
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+
+import numpy as np
+import torch
+
+from wsx.evaluators.devices import CPU
+from wsx.evaluators.sources import SupernetSource
+from wsx.exporters.batchnorm import BatchNormMode
+from wsx.exporters.subnets import SubnetRecorder
+from wsx.studies.scoring import ScoringOptions, onnx_engine
+from wsx.training.run import RunConfig
+from wsx.training.supernet import image_training, supernet_options
+
+N_STEPS = 3
+N_SUBNETS = 2
+N_IMAGES = 128
+
+
+@dataclass(frozen=True)
+class ScoreRate:
+    """Seconds of one core: per subnet, and per image of it."""
+
+    per_subnet_s: float
+    per_image_s: float
+
+
+def train_rate(config: RunConfig) -> float:
+    """Return the seconds that an image takes in a training step, all archs of the step together."""
+    return _train_rate(json.dumps(config.as_dict()))
+
+
+@cache
+def _train_rate(config: str) -> float:
+    trainer = image_training(RunConfig.from_dict(json.loads(config)), torch.device("cpu")).trainer
+    steps = trainer.run()
+    next(steps)
+    start_s = time.perf_counter()
+    n_steps = sum(1 for _ in islice(steps, N_STEPS))
+    return (time.perf_counter() - start_s) / (max(n_steps, 1) * trainer.recipe.batch_size)
+
+
+def score_rate(config: RunConfig) -> ScoreRate:
+    """Return what scoring costs: two random subnets of a fresh supernet, with running statistics."""
+    return _score_rate(json.dumps(config.as_dict()))
+
+
+@cache
+def _score_rate(values: str) -> ScoreRate:
+    config = RunConfig.from_dict(json.loads(values))
+    dataset = config.data.load()
+    macro = supernet_options(config.recipe, dataset.train.pixels.shape, dataset.train.n_classes)
+    net = config.build(macro).eval()
+    source = SupernetSource(SubnetRecorder(net, BatchNormMode("running")), "probe", CPU, None)
+    images = dataset.test.take(min(N_IMAGES, len(dataset.test)))
+    engine = onnx_engine(source, images, CPU, ScoringOptions(n_workers=1))
+    rng = np.random.default_rng(0)
+    archs = [net.space.draw(rng=rng, measure=config.recipe.measure) for _ in range(N_SUBNETS)]
+    timings = [engine.score(arch)[1] for arch in archs]
+    return ScoreRate(
+        float(np.mean([t["record"] + t["build"] for t in timings])),
+        float(np.mean([t["run"] for t in timings])) / len(images),
+    )

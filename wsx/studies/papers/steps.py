@@ -1,0 +1,256 @@
+"""The steps that studies are made of: train a supernet, score checkpoints, fine-tune, train archs alone."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from wsx.errors import StudyError
+from wsx.evaluators.layout import n_cores
+from wsx.exporters.batchnorm import BatchNormMode
+from wsx.spaces.choice import ArchChoice
+from wsx.store import ScoreKey
+from wsx.studies.finetune import finetune_then_score, finetuning_processes
+from wsx.studies.images import ImageChoice
+from wsx.studies.panel import Panel, read_panel
+from wsx.studies.papers._base import Machine, Step, Update, Work
+from wsx.studies.papers.rates import score_rate, train_rate
+from wsx.studies.run_subnets import RunSubnets
+from wsx.studies.scoring import ScoringOptions
+from wsx.studies.timeline import evaluate_checkpoints
+from wsx.studies.truth import make_truth
+from wsx.training.finetune import Finetuning
+from wsx.training.loop import Progress
+from wsx.training.run import Run, RunConfig, open_run
+from wsx.training.supernet import train_supernet
+
+RUNS, SCORES, TRUTH = "runs", "scores.h5", "truth.parquet"
+
+
+def run_of(folder: Path, name: str) -> Run:
+    """Return a run that a study trained.
+
+    Raises:
+        CheckpointError: It is not there.
+    """
+    return open_run(folder / RUNS / name)
+
+
+def panel_of(
+    folder: Path,
+    runs: Collection[str],
+    archs: Sequence[str] | None = None,
+    *,
+    out: str = SCORES,
+    is_finetuned: bool = False,
+) -> Panel:
+    """Return the scores of some of a study's runs, archs in an order.
+
+    Raises:
+        StoreError: Scores are missing.
+    """
+
+    def is_wanted(_: ScoreKey, info: Mapping[str, Any]) -> bool:
+        return info["run"] in runs
+
+    return read_panel(folder / out, keeps=is_wanted, archs=archs, is_finetuned=is_finetuned)
+
+
+@dataclass(frozen=True)
+class TrainSupernet(Step):
+    """Train one supernet.
+
+    Attributes:
+        name: Of the run.
+        config: What to train.
+    """
+
+    name: str
+    config: RunConfig
+
+    def work(self) -> Work:
+        """Return images times epochs; the rate has all archs of a step in it."""
+        recipe, data = self.config.recipe, self.config.data
+        n_images = len(data.load().train) // recipe.batch_size * recipe.batch_size
+        return Work(
+            n_trainings=1,
+            n_train_images=n_images * recipe.epochs,
+            seconds_per_train_image=train_rate(self.config),
+        )
+
+    def run(self, folder: Path, machine: Machine, update: Update) -> None:
+        """Train, or go on."""
+
+        def on_progress(progress: Progress) -> None:
+            update(progress.step, progress.n_steps, progress.note)
+
+        out = folder / RUNS / self.name
+        train_supernet(self.config, out, device=machine.torch_device, on_progress=on_progress)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored, and on what.
+
+    Attributes:
+        choice: Which archs.
+        bn: BatchNorm mode.
+        images: Which images.
+        batch_size: Needed in BatchNorm mode ``batch``.
+    """
+
+    choice: ArchChoice
+    bn: str
+    images: ImageChoice
+    batch_size: int | None = None
+
+    def work(self, config: RunConfig, n_times: int) -> Work:
+        """Return what scoring a number of times costs."""
+        n = len(self.choice.archs(config.archs)) * n_times
+        rate = score_rate(config)
+        n_images = self.images.n or len(getattr(config.data.load(), self.images.split))
+        n_all = n_images + BatchNormMode.parse(self.bn).n_images
+        per_image_s = rate.per_image_s + rate.per_subnet_s / n_all
+        return Work(
+            n_scores=n, n_scored_images=n * n_all, seconds_per_scored_image=per_image_s / n_cores()
+        )
+
+
+@dataclass(frozen=True)
+class ScoreCheckpoints(Step):
+    """Score the same archs at checkpoints of runs.
+
+    Attributes:
+        name: Of the step.
+        config: Of one of the runs.
+        runs: Names of the runs.
+        checkpoints: Which of each run, see ``choose_checkpoints``.
+        n_checkpoints: How many these are, for the plan.
+        scoring: What is scored.
+        out: Name of the score file.
+    """
+
+    name: str
+    config: RunConfig
+    runs: tuple[str, ...]
+    checkpoints: str
+    n_checkpoints: int
+    scoring: Scoring
+    out: str = SCORES
+
+    def work(self) -> Work:
+        """Return archs times checkpoints times runs."""
+        return self.scoring.work(self.config, len(self.runs) * self.n_checkpoints)
+
+    def run(self, folder: Path, machine: Machine, update: Update) -> None:
+        """Score what is missing."""
+        report = evaluate_checkpoints(
+            [run_of(folder, name) for name in self.runs],
+            self.checkpoints,
+            folder / self.out,
+            choice=self.scoring.choice,
+            bn=self.scoring.bn,
+            images=self.scoring.images,
+            device=machine.device,
+            options=ScoringOptions(batch_size=self.scoring.batch_size),
+            on_progress=update,
+        )
+        if report.failures:
+            first, why = next(iter(report.failures.items()))
+            raise StudyError(
+                f"{len(report.failures)} checkpoints are of no use, first {first}: {why}"
+            )
+
+
+@dataclass(frozen=True)
+class FineTune(Step):
+    """Fine-tune subnets of one checkpoint alone, and score them after some numbers of batches.
+
+    Attributes:
+        name: Of the step.
+        config: Of the run.
+        run_name: Name of the run.
+        checkpoint: Name of the checkpoint.
+        settings: How subnets are trained.
+        n_batches: After how many batches they are scored.
+        scoring: What is scored.
+        out: Name of the score file.
+    """
+
+    name: str
+    config: RunConfig
+    run_name: str
+    checkpoint: str
+    settings: Finetuning
+    n_batches: tuple[int, ...]
+    scoring: Scoring
+    out: str = SCORES
+
+    def work(self) -> Work:
+        """Return the scores, and archs times batches."""
+        n_archs = len(self.scoring.choice.archs(self.config.archs))
+        scores = self.scoring.work(self.config, len(self.n_batches))
+        return replace(
+            scores,
+            n_trainings=n_archs,
+            n_train_images=n_archs * max(self.n_batches) * self.config.recipe.batch_size,
+            seconds_per_train_image=train_rate(self.config),
+        )
+
+    def run(self, folder: Path, machine: Machine, update: Update) -> None:
+        """Train and score what is missing."""
+        subnets = RunSubnets(run_of(folder, self.run_name), self.scoring.bn, self.checkpoint)
+        with finetuning_processes(subnets, machine.n_workers or n_cores()) as executor:
+            finetune_then_score(
+                subnets,
+                folder / self.out,
+                choice=self.scoring.choice,
+                settings=self.settings,
+                n_batches=self.n_batches,
+                executor=executor,
+                images=self.scoring.images,
+                batch_size=self.scoring.batch_size,
+                on_progress=update,
+            )
+
+
+@dataclass(frozen=True)
+class TrainAlone(Step):
+    """Train archs alone, each with several seeds: the truth of the study's own data.
+
+    Attributes:
+        name: Of the step.
+        config: Space, recipe and data.
+        choice: Which archs.
+        seeds: One training each per arch.
+        split: What the truth is measured on.
+    """
+
+    name: str
+    config: RunConfig
+    choice: ArchChoice
+    seeds: Sequence[int]
+    split: str = "test"
+
+    def work(self) -> Work:
+        """Return images times epochs times archs times seeds."""
+        recipe, data = self.config.recipe, self.config.data
+        n = len(self.choice.archs(self.config.archs)) * len(self.seeds)
+        n_images = len(data.load().train) // recipe.batch_size * recipe.batch_size
+        return Work(
+            n_trainings=n,
+            n_train_images=n * n_images * recipe.epochs,
+            seconds_per_train_image=train_rate(self.config),
+        )
+
+    def run(self, folder: Path, machine: Machine, update: Update) -> None:
+        """Train what is missing, and write the table."""
+        make_truth(
+            self.config,
+            self.choice,
+            self.seeds,
+            folder / TRUTH,
+            split=self.split,
+            n_workers=machine.n_workers or n_cores(),
+            on_score=lambda n_done, n_all: update(n_done, n_all, "trained alone"),
+        )

@@ -36,6 +36,7 @@ def done(called):
     return json.loads(out)
 
 
+@pytest.mark.slow
 def test_a_run_scored_over_time_and_fine_tuned(wsx, tmp_path):
     run, scores = tmp_path / "run", tmp_path / "scores.h5"
     done(wsx(*TRAIN, "--set", "checkpoint_epochs=1", "--out", run))

@@ -16,6 +16,7 @@ def opened(opener):
     return (opener.folder / "opened").read_text().split()
 
 
+@pytest.mark.slow
 def test_each_process_opens_one_engine_and_is_replaced(opener):
     with IsolatedEngine([opener], "pids", n_subnets=3) as engine:
         pids = [engine.score((0, i))[0].correct for i in range(7)]
@@ -50,6 +51,7 @@ def test_a_process_that_dies_is_replaced_and_the_subnet_scored_again(opener):
     assert len(opened(opener)) == 2
 
 
+@pytest.mark.slow
 def test_a_subnet_that_kills_every_process_is_an_error_of_its_own(opener):
     with IsolatedEngine([opener], "pids") as engine:
         with pytest.raises(DeviceError, match="2 worker processes died over this subnet"):

@@ -60,6 +60,7 @@ class StoppedError(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_before", [0, 8])
 def test_merging_interrupted_and_resumed_equals_uninterrupted(run, tmp_path, n_before):
     def stop(n_done, n_all):
@@ -91,6 +92,7 @@ def test_an_arch_is_recorded_to_plan_it_and_to_emit_it(run, tmp_path, monkeypatc
     assert sum(n == 2 for n in recorded.values()) == report.n_run
 
 
+@pytest.mark.slow
 def test_a_subnet_that_fails_together_with_others_fails_alone(run, tmp_path, monkeypatch):
     evaluate(run, tmp_path / "apart.h5", ARCHS, options=ALONE)
     whole = outcomes(read_table(tmp_path / "apart.h5"))

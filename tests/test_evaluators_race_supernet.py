@@ -73,6 +73,7 @@ def test_a_race_on_a_supernet_equals_the_exhaustive_answer(run, reference, tmp_p
     assert outcomes(read_table(out)) == outcomes(reference)
 
 
+@pytest.mark.slow
 def test_a_folder_races_as_its_run_does(run, reference, tmp_path):
     choice = ArchChoice(file=write_archs(tmp_path / "archs.txt", ARCHS))
     export_run(RunSubnets(run, BN), tmp_path / "subnets", choice=choice, n_verified=0)
@@ -89,6 +90,7 @@ class StoppedError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_race_on_a_supernet_resumes(run, reference, tmp_path):
     def stop(n_done, n_at_most, note):
         if n_done > 8 * N_IMAGES:

@@ -96,6 +96,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(
     assert list(tmp_path.iterdir()) == [old]
 
 
+@pytest.mark.slow
 def test_a_whole_space_fits(tmp_path: Path) -> None:
     n_archs = 15_625
     rng = np.random.default_rng(0)

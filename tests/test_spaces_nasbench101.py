@@ -187,6 +187,7 @@ def test_draws_of_archs_are_uniform_over_the_listed_cells():
     assert stats.chisquare(list(counts.values())).pvalue > 0.01
 
 
+@pytest.mark.slow
 def test_listed_encodings_prefer_no_vertex():
     forms = {}
     for arch in V5.enumerate():

@@ -84,6 +84,7 @@ for line in iter(sys.stdin.readline, ""):
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "scores.h5"
     rng = random.Random(0)

@@ -162,6 +162,7 @@ class StoppedError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_equals_uninterrupted(run, tuned, tmp_path):
     def stop(n_done, n_all, note):
         assert n_all == 12

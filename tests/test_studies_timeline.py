@@ -118,6 +118,7 @@ class StoppedError(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_before", [0, 9])
 def test_interrupted_and_resumed_equals_uninterrupted(runs, swept, tmp_path, n_before):
     def stop(n_done, n_all, note):

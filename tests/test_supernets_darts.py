@@ -78,6 +78,7 @@ def reference(supernet, x, arch):
 # One function ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("space", "options"),
     [

@@ -123,8 +123,9 @@ def built(**settings):
 def test_settings_are_read_as_their_option_is():
     assert built(dropout="0.1").options.dropout == 0.1
     assert built(dropout="0.0", has_wsbn="true", shares="inner").options.has_wsbn
-    with pytest.raises(OptionError, match="dropout is 0; it must be of type float"):
-        built(dropout="0")
+    assert built(dropout="0").options.dropout == 0.0
+    with pytest.raises(OptionError, match="dropout is True; it must be of type float"):
+        built(dropout="true")
     with pytest.raises(OptionError, match="has_wsbn is 1; it must be of type bool"):
         built(has_wsbn="1")
 

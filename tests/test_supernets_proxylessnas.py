@@ -38,6 +38,7 @@ def test_every_option_is_covered():
         assert {arch[place] for arch in ARCHS} == set(range(n))
 
 
+@pytest.mark.slow
 def test_extracted_subnets_equal_the_supernet(supernet):
     double = build_supernet("proxylessnas", SMALL, seed=1).double().eval()
     double.load_state_dict(supernet.state_dict())

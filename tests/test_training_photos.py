@@ -271,6 +271,7 @@ def test_p1s_recipe_is_the_papers():
     assert dict(recipe.supernet) == {"width_percent": 135}
 
 
+@pytest.mark.slow
 def test_a_supernet_trains_on_real_photographs_and_is_scored(shared_data, tmp_path):
     spec = f"clothes={shared_data / 'imagefolder'}"
     settings = {"epochs": "1", "batch_size": "8", "width_percent": "10"}

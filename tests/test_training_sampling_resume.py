@@ -34,6 +34,7 @@ def test_every_sampler_is_among_the_cases():
     assert {name.split()[0] for name in CASES} == set(SAMPLERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, name):
     config = config_of(name, tmp_path)

@@ -122,6 +122,7 @@ def test_a_grouped_run_resumes_bit_for_bit(tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -231,6 +231,7 @@ def n_wrong(outcomes, rules_of, *, tolerance):
     return n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [0.0, 0.01])
 def test_it_is_wrong_no_more_often_than_promised(tolerance):
     outcomes = planted(50, 900, seed=12, spread=0.15)

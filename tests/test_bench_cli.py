@@ -41,6 +41,7 @@ def wsx(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_a_quick_table_has_every_row_and_the_file_says_the_same(wsx, tmp_path, monkeypatch):
     monkeypatch.setattr("wsx.bench.tuned.BATCH_SIZES", {"cpu": (32,)})
     monkeypatch.setattr("wsx.bench.tuned.N_SEARCH_REPEATS", 1)

@@ -43,6 +43,7 @@ def test_processes_work_side_by_side(opener):
     assert len(set(opened(opener))) == 2
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_replaced_and_the_subnet_scored_again(opener):
     with IsolatedEngine([opener], "pids") as engine:
         before = engine.score((0, 1))[0].correct

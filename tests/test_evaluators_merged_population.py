@@ -40,6 +40,7 @@ def run(tmp_path_factory):
     return small_run(tmp_path_factory.getbasetemp())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bn", BN_MODES)
 def test_merging_changes_no_score(run, tmp_path, bn):
     _, apart = evaluate(run, tmp_path / "apart.h5", ARCHS, bn=bn, options=ALONE)

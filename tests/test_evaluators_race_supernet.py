@@ -50,6 +50,7 @@ def reference(run, tmp_path_factory):
     return read_table(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [ONE_WORKER, ScoringOptions(7, 2)])
 def test_a_race_on_a_supernet_equals_the_exhaustive_answer(run, reference, tmp_path, options):
     out = tmp_path / "s.h5"

@@ -100,6 +100,7 @@ def test_numbers_of_encodings_and_cells(name, n_archs, n_cells):
     assert all(space.check(arch) == arch for arch in cells[::500])
 
 
+@pytest.mark.slow
 def test_the_full_space_has_423624_cells_in_parts():
     sizes = {space.name: len(distinct_cells(space._codes, space.n_vertices)[0]) for space in FAMILY}
     assert sizes["nasbench101"] == 423_624
@@ -110,6 +111,7 @@ def test_the_full_space_has_423624_cells_in_parts():
     assert SPACE.n_archs == parts == 373_754_169
 
 
+@pytest.mark.slow
 def test_cells_are_the_distinct_hashes_of_all_encodings():
     listed = [V5.truth_text(arch) for arch in V5.population("archs")]
     assert len(set(listed)) == len(listed) == 2_532

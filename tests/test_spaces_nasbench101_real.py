@@ -26,6 +26,7 @@ def rows_of(name, step):
     return rows[::step]
 
 
+@pytest.mark.slow
 def test_hashes_and_parameters_of_the_public_table():
     rows = rows_of("ground_truth_subset.parquet", STEP)
     assert len(rows) > 2000
@@ -36,6 +37,7 @@ def test_hashes_and_parameters_of_the_public_table():
         assert SPACE.cost(arch, SPACE.reference_macro).params == row["params"]
 
 
+@pytest.mark.slow
 def test_encodings_of_the_fixed_fan_in_space_meet_their_hashes():
     hashes = {
         row["arch_id"]: row["module_hash"] for row in rows_of("nb101_1shot1c_subset.parquet", 1)

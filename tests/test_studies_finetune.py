@@ -78,6 +78,7 @@ def tuned(run, tmp_path_factory):
     return paths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bn", BN_MODES)
 def test_no_batches_give_the_score_of_the_checkpoint_itself(run, tuned, tmp_path, bn):
     key, _ = evaluate_run(
@@ -222,6 +223,7 @@ def test_what_diverges_is_a_row_without_finite_loss_and_is_not_tried_again(run, 
     assert tune(run, out, archs=ARCHS[1:3], n_batches=[0, 8], settings=settings).n_trained == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_is_a_row_with_its_error_and_is_tried_again(
     run, tuned, tmp_path, monkeypatch
 ):

@@ -100,6 +100,7 @@ def test_workers_batches_and_merging_change_nothing(run, reference, tmp_path, op
     assert outcomes(read_table(tmp_path / "s.h5")) == outcomes(read_table(reference[1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 8, 10])
 def test_interrupted_and_repeated_is_uninterrupted(run, reference, tmp_path, monkeypatch, n):
     score, scored = OnnxEngine.score, []

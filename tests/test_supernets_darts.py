@@ -126,6 +126,7 @@ def count_multiply_adds(flops, layer, inputs, output):
         flops.append(layer.weight.numel() + layer.bias.numel())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("space", "options"),
     [("darts", SLOT), ("darts", EDGE), ("darts-nds", EDGE)],

@@ -63,6 +63,7 @@ def expected_state(shared, separate, space):
     return {name: kernel(name) for name in separate}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernels", ["centre", "transform"])
 @pytest.mark.parametrize("space", LARGER)
 @torch.no_grad()

@@ -163,6 +163,7 @@ def test_the_supernet_computes_the_benchmarks_network(make, slicing):
 # Three paths -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_extracted_subnets_equal_the_supernet_and_cost_what_the_space_says(make, options):
     supernet = make(**options).double()

@@ -84,6 +84,7 @@ def assert_same_run(a, b):
     assert read_log(a) == read_log(b)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_equals_an_uninterrupted_one(spec, tmp_path, monkeypatch):
     original = TextTrainer.valid_loss
     # Rising losses, so that the third epoch's end begins the averaging.
@@ -196,6 +197,7 @@ def test_averages_are_the_mean_of_the_weights_since_they_began(spec):
     assert trainer.valid_loss() == loss
 
 
+@pytest.mark.slow
 def test_averaging_waits_for_the_validation_loss(spec, monkeypatch):
     losses = iter([5.0, 4.0, 4.5, 3.9, 4.2, 4.1, 4.0])
     monkeypatch.setattr(TextTrainer, "valid_loss", lambda self: next(losses))

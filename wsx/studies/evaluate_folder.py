@@ -63,9 +63,9 @@ def evaluate_folder(
             f"{path} lacks {len(absent)} of {len(archs)} archs, first {folder.space.format(absent[0])}; "
             "export them, or leave out --n, --archs and --all to score what is there"
         )
-    image_set = (images or ImageChoice()).images(_dataset(folder, data))
+    image_set = (images or ImageChoice()).images(folder_data(folder, data))
     if isinstance(image_set, ImageSet):
-        _check_size(image_set, folder)
+        check_size(image_set, folder)
     found = resolve_device(device)
     source = FolderSource(folder)
     if race is not None:
@@ -102,14 +102,24 @@ def evaluate_folder(
     )
 
 
-def _dataset(folder: ExportFolder, data: str | None) -> Dataset | TextDataset:
+def folder_data(folder: ExportFolder, data: str | None) -> Dataset | TextDataset:
+    """Return the dataset that a folder's subnets were trained on, or one that the caller names.
+
+    Raises:
+        DataError: It is missing or unusable, or nobody names one.
+    """
     arguments = data_arguments(folder, data)
     if "n_tokens" not in folder.facts["supernet"]:
         return load_data(**arguments)
     return load_text(arguments["spec"], vocabulary=read_vocabulary(folder.path / VOCABULARY_FILE))
 
 
-def _check_size(images: ImageSet, folder: ExportFolder) -> None:
+def check_size(images: ImageSet, folder: ExportFolder) -> None:
+    """Refuse images that the subnets of a folder do not take.
+
+    Raises:
+        DataError: They have other channels, or another size.
+    """
     expected = (folder.facts["supernet"]["in_channels"], folder.facts["supernet"]["image_size"])
     if (images.n_channels, images.image_size[0]) != expected:
         raise DataError(

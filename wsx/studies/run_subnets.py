@@ -12,7 +12,9 @@ from wsx.evaluators.text_eager import TextGate, TextOracle
 from wsx.evaluators.verify import EqualityGate
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.subnets import SubnetRecorder
+from wsx.spaces import Space
 from wsx.store import ScoreKey
+from wsx.studies.scoring import score_key
 from wsx.supernets import Supernet
 from wsx.supernets.checkpoint import Checkpoint
 from wsx.supernets.text import TextSupernet
@@ -64,6 +66,11 @@ class RunSubnets:
         return self._loaded[1]
 
     @property
+    def space(self) -> Space:
+        """The space, with the archs that the run's restriction leaves."""
+        return self.supernet.space
+
+    @property
     def checkpoint_sha256(self) -> str:
         """Digest of the checkpoint."""
         return self._loaded[1].sha256
@@ -82,16 +89,11 @@ class RunSubnets:
 
     def score_key(self, images: ImageSet | TextSet, *, batch_size: int, provider: str) -> ScoreKey:
         """Return the key of the checkpoint's scores."""
-        decides = self.mode.kind == "batch" or isinstance(images, TextSet)
-        return ScoreKey(
-            space=self.recorder.space.name,
-            checkpoint_sha256=self.checkpoint_sha256,
-            dataset=images.dataset,
-            images_sha256=images.digest,
-            bn=str(self.mode),
+        return score_key(
+            self,
+            images,
             bn_images_sha256=self.bn_images_sha256,
-            batch_size=batch_size if decides else 0,
-            precision="float32",
+            batch_size=batch_size,
             provider=provider,
         )
 

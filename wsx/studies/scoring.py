@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from wsx.data import ImageSet, TextSet
 from wsx.errors import OptionError
@@ -19,7 +19,7 @@ from wsx.evaluators.race_engine import RaceEngine
 from wsx.evaluators.sources import SubnetSource, session_factory
 from wsx.evaluators.text import N_STREAMS, DeviceText
 from wsx.exporters.batchnorm import BatchNormMode
-from wsx.spaces import Arch
+from wsx.spaces import Arch, Space
 from wsx.store import ScoreKey, open_store
 from wsx.version import __version__
 
@@ -145,16 +145,11 @@ def score_into(
     Raises:
         StoreError: The file is locked, foreign, damaged or cannot be written.
     """
-    decides = source.mode.kind == "batch" or isinstance(images, TextSet)
-    key = ScoreKey(
-        space=source.space.name,
-        checkpoint_sha256=source.checkpoint_sha256,
-        dataset=images.dataset,
-        images_sha256=images.digest,
-        bn=str(source.mode),
+    key = score_key(
+        source,
+        images,
         bn_images_sha256=bn_images_sha256,
-        batch_size=batch_size if decides else 0,
-        precision="float32",
+        batch_size=batch_size,
         provider=engine.provider,
     )
     with open_store(out, "a") as store, ThreadPoolExecutor(n_workers) as executor:
@@ -175,6 +170,45 @@ def score_into(
         report = race_population(archs, engine=engine, on_raced=listener.on_raced, **shared)
     report.write(out.with_suffix(".race.json"))
     return key, report
+
+
+class Scored(Protocol):
+    """What scores are of: a source of subnets, or a run's checkpoint opened to make one."""
+
+    @property
+    def space(self) -> Space:
+        """The space of the archs."""
+
+    @property
+    def checkpoint_sha256(self) -> str:
+        """Digest of the checkpoint."""
+
+    @property
+    def mode(self) -> BatchNormMode:
+        """BatchNorm mode."""
+
+
+def score_key(
+    source: Scored,
+    images: ImageSet | TextSet,
+    *,
+    bn_images_sha256: str,
+    batch_size: int,
+    provider: str,
+) -> ScoreKey:
+    """Return the key of a source's scores on some images; the batch size is in it where it decides them."""
+    decides = source.mode.kind == "batch" or isinstance(images, TextSet)
+    return ScoreKey(
+        space=source.space.name,
+        checkpoint_sha256=source.checkpoint_sha256,
+        dataset=images.dataset,
+        images_sha256=images.digest,
+        bn=str(source.mode),
+        bn_images_sha256=bn_images_sha256,
+        batch_size=batch_size if decides else 0,
+        precision="float32",
+        provider=provider,
+    )
 
 
 def versions() -> dict[str, Any]:

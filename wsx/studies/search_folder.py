@@ -8,10 +8,9 @@ from wsx.evaluators.devices import resolve_device
 from wsx.evaluators.sources import FolderSource
 from wsx.exporters.folder import open_folder
 from wsx.search import Candidates, OnProgress
-from wsx.store import ScoreKey
-from wsx.studies.evaluate_folder import _check_size, _dataset
+from wsx.studies.evaluate_folder import check_size, folder_data
 from wsx.studies.images import ImageChoice
-from wsx.studies.scoring import ScoringOptions, onnx_engine, settled
+from wsx.studies.scoring import ScoringOptions, onnx_engine, score_key, settled
 from wsx.studies.search import Scorer, SearchSettings, search_scored
 from wsx.studies.search_report import SearchReport
 
@@ -65,25 +64,20 @@ def search_folder(
         limits=settings.limits,
         cost=source.cost,
     )
-    dataset = _dataset(folder, data)
+    dataset = folder_data(folder, data)
 
     def open_scorer(images: ImageChoice) -> Scorer:
         image_set = images.images(dataset)
         if isinstance(image_set, ImageSet):
-            _check_size(image_set, folder)
+            check_size(image_set, folder)
         work = archs[: settings.algorithm.budget]
         chosen = settled(asked, source, image_set, work, found)
         engine = onnx_engine(source, image_set, found, chosen)
-        decides = source.mode.kind == "batch" or not isinstance(image_set, ImageSet)
-        key = ScoreKey(
-            space=source.space.name,
-            checkpoint_sha256=source.checkpoint_sha256,
-            dataset=image_set.dataset,
-            images_sha256=image_set.digest,
-            bn=str(source.mode),
+        key = score_key(
+            source,
+            image_set,
             bn_images_sha256=str(folder.facts.get("bn_images_sha256", "")),
-            batch_size=chosen.batch_size_on(found, source.mode) if decides else 0,
-            precision="float32",
+            batch_size=chosen.batch_size_on(found, source.mode),
             provider=engine.provider,
         )
         info = {"source": "folder", "exporter": folder.facts.get("exporter", "wsx")}

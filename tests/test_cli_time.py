@@ -85,6 +85,7 @@ def test_wrong_options_are_one_line(wsx, tmp_path_factory, tmp_path, arguments, 
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_runs_with_fewer_archs_and_less_sharing(wsx, tmp_path):
     parent = tmp_path / "parent"
     done(wsx(*TRAIN, "--out", parent, "--restrict", "0->1=nor_conv_3x3|skip_connect"))

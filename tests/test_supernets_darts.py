@@ -157,6 +157,7 @@ def test_every_weight_and_statistic_shows_in_the_logits(make):
     assert torch.equal(supernet(x, arch), make()(x, arch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", ["darts", "darts-nds"])
 @torch.no_grad()
 def test_order_of_pairs_matters_to_slots_and_not_to_edges(make, space):

@@ -112,6 +112,7 @@ def test_an_uninterrupted_run_has_the_expected_files(whole):
     assert [row["step"] for row in read_rows(whole / "uniform")] == ["3", "6", "9"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["uniform", "fair"])
 def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, sampler):
     steps = sorted(np.random.default_rng().choice(np.arange(1, N_STEPS), 3, replace=False).tolist())

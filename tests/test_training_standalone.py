@@ -211,6 +211,7 @@ def test_an_interrupted_command_does_what_is_missing(trained, tmp_path, n_rows):
     assert len(rows_of(out)) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_a_last_line_that_was_cut_off_is_trained_again(trained, tmp_path, share):
     out = tmp_path / "t.csv"

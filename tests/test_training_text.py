@@ -171,6 +171,7 @@ def make_trainer(spec, **changes):
     return text_module.text_training(config, CPU).trainer
 
 
+@pytest.mark.slow
 def test_averages_are_the_mean_of_the_weights_since_they_began(spec):
     trainer = make_trainer(spec, epochs=6, lr=30.0)
     kept, began = [], None

@@ -3,14 +3,13 @@
 import os
 from dataclasses import replace
 
+import browser
 import numpy as np
 import pytest
 
-browser = pytest.importorskip("browser", reason="selenium is not installed")
-
-from wsx.report import write_report  # noqa: E402
-from wsx.report.findings import Claim, Findings, Plot, ResultTable, Series  # noqa: E402
-from wsx.report.study import write_study  # noqa: E402
+from wsx.report import write_report
+from wsx.report.findings import Claim, Findings, Plot, ResultTable, Series
+from wsx.report.study import write_study
 
 pytestmark = [
     pytest.mark.slow,

@@ -97,12 +97,13 @@ class Cell(nn.Module):
 
     def forward(self, x: torch.Tensor, arch: Arch) -> torch.Tensor:
         """Return the output node, or zeros where no path reaches it."""
+        edges = list(self.edges)
         values: list[torch.Tensor | None] = [x] + [None] * (N_NODES - 1)
         # Edges are in the order of their targets: a node is complete before one leaves it.
         for owner, (source, target), option in zip(self.owners, EDGES, arch, strict=True):
             if option == NONE or (value := values[source]) is None:
                 continue
-            term, total = self.edges[owner](value, option, source), values[target]
+            term, total = edges[owner](value, option, source), values[target]
             values[target] = term if total is None else total + term
         output = values[-1]
         y: torch.Tensor = x * 0.0 if output is None else self.drop_path(output)

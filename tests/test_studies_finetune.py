@@ -19,10 +19,10 @@ from wsx.studies.finetune import (
     FinetuneReport,
     finetune_then_score,
     finetuned_sha256,
-    finetuning_processes,
 )
 from wsx.studies.images import ImageChoice
 from wsx.studies.panel import read_panel
+from wsx.studies.processes import training_processes
 from wsx.studies.run_subnets import RunSubnets
 from wsx.studies.scoring import ScoringOptions
 from wsx.training import RunConfig, train_supernet
@@ -191,7 +191,7 @@ def test_further_archs_and_numbers_of_batches_change_nothing(run, tuned, tmp_pat
 
 @pytest.mark.slow  # Worker processes import torch, seconds each.
 def test_processes_give_the_same_scores(run, tuned, tmp_path):
-    with finetuning_processes(RunSubnets(run, "running"), 2) as executor:
+    with training_processes(2, SPACES[run.config.space]) as executor:
         tune(run, tmp_path / "s.h5", archs=ARCHS[::-1], executor=executor)
     assert_same_scores(tables(tmp_path / "s.h5"), tables(tuned["running"]))
 
@@ -294,6 +294,6 @@ def test_other_bad_input_is_refused(run, tmp_path):
         tune(run, tmp_path / "s.h5", images=ImageChoice("test", 4000))
     with (
         pytest.raises(OptionError, match="--workers is 0"),
-        finetuning_processes(RunSubnets(run, "running"), 0),
+        training_processes(0, SPACES[run.config.space]),
     ):
         pass

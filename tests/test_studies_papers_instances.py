@@ -9,6 +9,7 @@ import pytest
 
 from wsx.cli import main
 from wsx.studies.papers import STUDIES, instances, settings_of
+from wsx.studies.papers.cell64 import Cell64Settings
 
 N_RUNS, N_ARCHS = 8, 40
 
@@ -17,7 +18,7 @@ def findings(monkeypatch, scores, alone):
     """The study's findings on planted accuracies: (run, arch) by kind, and (seed, arch) alone."""
     texts = [f"arch {i}" for i in range(alone.shape[1])]
     truth = SimpleNamespace(texts=texts, accuracy=alone.mean(axis=0), per_seed=alone.T, source="x")
-    monkeypatch.setattr(instances, "load_truth", lambda path: truth)
+    monkeypatch.setattr(Cell64Settings, "load_truth", lambda settings, folder: truth)
 
     def panel_of(folder, runs, archs):
         assert list(archs) == texts
@@ -95,6 +96,8 @@ def test_the_whole_study_at_its_smallest_scale(tmp_path, capsys):
         "tiny",
         "--out",
         str(out),
+        "--workers",
+        "1",
         "--json",
         "--quiet",
     ]

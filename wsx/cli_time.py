@@ -99,8 +99,9 @@ def finetune(
 ) -> None:
     """Train each subnet alone for a few batches from a checkpoint, and score it after each number of them."""
     from wsx.spaces.choice import ArchChoice
-    from wsx.studies.finetune import finetune_then_score, finetuning_processes
+    from wsx.studies.finetune import finetune_then_score
     from wsx.studies.images import ImageChoice
+    from wsx.studies.processes import training_processes
     from wsx.studies.run_subnets import RunSubnets
     from wsx.training import open_run
     from wsx.training.finetune import Finetuning
@@ -109,7 +110,7 @@ def finetune(
     n_workers = (os.cpu_count() or 1) if workers is None else workers
     with (
         progress_bar(is_quiet=quiet) as start,
-        finetuning_processes(subnets, n_workers) as executor,
+        training_processes(n_workers, subnets.recorder.space) as executor,
     ):
         report = finetune_then_score(
             subnets,

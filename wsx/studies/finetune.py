@@ -6,23 +6,18 @@ the place of the checkpoint's digest, a digest of all that these weights follow 
 
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-
-import torch
 
 from wsx.data import ImageSet
 from wsx.errors import OptionError, WsxError
 from wsx.evaluators.devices import CPU
 from wsx.evaluators.plan import Plan, make_plan
-from wsx.spaces import Arch, load_space
+from wsx.spaces import Arch
 from wsx.spaces.choice import ArchChoice
-from wsx.spaces.loading import space_origin
 from wsx.store import Campaign, Score, open_store
 from wsx.studies.evaluate_run import campaign_info
 from wsx.studies.finetune_task import (
@@ -134,28 +129,6 @@ def finetune_then_score(
             )
         archs = choice.archs(subnets.recorder.space)
         return _run(task, subnets, archs, campaigns, executor, on_progress or (lambda *_: None))
-
-
-@contextmanager
-def finetuning_processes(subnets: RunSubnets, n_workers: int) -> Iterator[Executor]:
-    """Give processes that train subnets, each with one torch thread.
-
-    Raises:
-        OptionError: There are fewer than one.
-    """
-    if n_workers < 1:
-        raise OptionError(f"--workers is {n_workers}; it must be at least 1")
-    origin = space_origin(subnets.recorder.space).get("space_from")
-    # Spawned, not forked: torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, context, _start_worker, (origin,)) as executor:
-        yield executor
-
-
-def _start_worker(space_from: str | None) -> None:
-    torch.set_num_threads(1)
-    if space_from is not None:
-        load_space(space_from)
 
 
 def finetuned_sha256(

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -167,6 +167,28 @@ class TruthTable:
         """
         rows = np.array([self._index.get(text, -1) for text in texts], np.int64)
         return rows, rows >= 0
+
+    def only(self, texts: Sequence[str]) -> "TruthTable":
+        """Return the table of these archs, in this order.
+
+        Raises:
+            TruthError: The table lacks one of them.
+        """
+        rows, is_known = self.align(texts)
+        if not is_known.all():
+            missing = [text for text, known in zip(texts, is_known, strict=True) if not known]
+            raise TruthError(
+                f"the truth table {self.source!r} lacks {len(missing)} of {len(texts)} archs, first {missing[0]!r}"
+            )
+
+        def pick(array: NDArray[Any] | None) -> Any:
+            return None if array is None else array[rows]
+
+        arrays = {
+            name: pick(getattr(self, name))
+            for name in ("accuracy", "per_seed", "params", "flops", "loss")
+        }
+        return replace(self, texts=tuple(texts), **arrays)
 
     def seed_agreement(self) -> SeedAgreement | None:
         """Return the rank correlations between trainings, or None without two of one arch."""

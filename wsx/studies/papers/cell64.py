@@ -1,25 +1,30 @@
 """What P3's studies have in common: its cell of 64 archs, at three scales."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsx.errors import StudyError
+from wsx.spaces.choice import ArchChoice
+from wsx.studies.papers._base import Settings, Step
+from wsx.studies.papers.steps import TRUTH, TrainAlone
 from wsx.training import RECIPES
 from wsx.training.recipes import Recipe
-from wsx.training.run import DataSpec
-from wsx.truth import TruthTable
+from wsx.training.run import DataSpec, RunConfig
+from wsx.truth import TruthTable, load_truth
 
 SOURCE = "arXiv 2001.01431"
+ALL = ArchChoice(takes_all=True)
 # Its training has no steps beside the epochs worth a checkpoint, unless a study looks at steps.
 TINY = tuple(f"{edge}=max_pool_3x3|sep_conv_3x3" for edge in ("0->1", "0->2", "1->2"))
 PAPER = replace(RECIPES["p3-cell64"], checkpoint_last_steps=0)
 
 
 def cell64_settings(scale: str) -> dict[str, Any]:
-    """Return space, data, recipe, seeds and images of a scale.
+    """Return space, data, recipe, seeds, images and truth of a scale.
 
     ``tiny`` is digits for seconds, ``small`` CIFAR-10 at 16 pixels for minutes, ``paper`` as published but for
     BatchNorm, whose statistics are calibrated here.
@@ -32,6 +37,8 @@ def cell64_settings(scale: str) -> dict[str, Any]:
             "recipe": _scaled(PAPER, epochs=3, batch_size=16, channels=2, cells=1, lr=0.05),
             "seeds": (0, 1, 2),
             "bn": "calibrated:1x64",
+            "truth_seeds": (0, 1),
+            "truth_epochs": 2,
         }
     if scale == "small":
         return {
@@ -39,13 +46,50 @@ def cell64_settings(scale: str) -> dict[str, Any]:
             "data": DataSpec("uoft-cs/cifar10", n_train=5_000, n_test=2_000, image_size=16),
             "recipe": _scaled(PAPER, epochs=40, batch_size=64, channels=8, cells=2, lr=0.05),
             "seeds": (0, 1, 2, 3, 4),
+            "truth_seeds": (0, 1, 2, 3, 4),
+            "truth_epochs": 5,
         }
     return {
         "space": "cell64",
         "data": DataSpec("uoft-cs/cifar10"),
         "recipe": PAPER,
         "seeds": tuple(range(10)),
+        "truth_seeds": tuple(range(10)),
+        "truth_epochs": 200,
     }
+
+
+@dataclass(frozen=True)
+class Cell64Settings(Settings):
+    """Numbers of P3's studies; without a ``truth`` the archs are trained alone.
+
+    Attributes:
+        truth_seeds: Stand-alone trainings of each arch.
+        truth_epochs: Epochs of each.
+    """
+
+    truth_seeds: tuple[int, ...] = (0, 1)
+    truth_epochs: int = 2
+
+    @property
+    def alone(self) -> RunConfig:
+        """The training of an arch alone."""
+        recipe = replace(self.recipe, epochs=self.truth_epochs, sampler="uniform")
+        return self.run_config(recipe, 0)
+
+    def truth_steps(self) -> list[Step]:
+        """Return the step that makes the truth, if none is given."""
+        return [] if self.truth else [TrainAlone("alone", self.alone, ALL, self.truth_seeds)]
+
+    def load_truth(self, folder: Path) -> TruthTable:
+        """Return the truth of the study's archs, in their order.
+
+        Raises:
+            TruthError: It is not there, or lacks archs.
+        """
+        space = self.alone.archs
+        texts = [space.format(arch) for arch in ALL.archs(space)]
+        return load_truth(self.truth or folder / TRUTH).only(texts)
 
 
 def seeds_of(truth: TruthTable) -> NDArray[np.float64]:

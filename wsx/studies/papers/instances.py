@@ -1,7 +1,7 @@
 """Do independent supernets rank alike? P3's tables 1 and 2 and figure 3, on its cell of 64 archs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,11 @@ from wsx.analysis.stability import Stability, random_s_tau, s_tau, truth_stabili
 from wsx.analysis.trajectories import rank_distributions
 from wsx.analysis.uncertainty import spread
 from wsx.report.findings import Cell, Claim, Findings, Plot, ResultTable, Series, limits, verdict
-from wsx.spaces.choice import ArchChoice
 from wsx.studies.images import ImageChoice
-from wsx.studies.papers._base import STUDIES, Settings, Step, Study
-from wsx.studies.papers.cell64 import SOURCE, cell64_settings, seeds_of
-from wsx.studies.papers.steps import (
-    TRUTH,
-    ScoreCheckpoints,
-    Scoring,
-    TrainAlone,
-    TrainSupernet,
-    panel_of,
-)
+from wsx.studies.papers._base import STUDIES, Step, Study
+from wsx.studies.papers.cell64 import ALL, SOURCE, Cell64Settings, cell64_settings, seeds_of
+from wsx.studies.papers.steps import ScoreCheckpoints, Scoring, TrainSupernets, panel_of
 from wsx.training.run import RunConfig
-from wsx.truth import load_truth
 
 KINDS = {
     "seeds": "seeds (initialisation and order of images)",
@@ -42,34 +33,6 @@ PUBLISHED = {
     "random": (0.0382, 0.2181, -0.1552, None, None, None, None),
 }
 QUARTER = 0.25
-ALL = ArchChoice(takes_all=True)
-
-
-@dataclass(frozen=True)
-class InstancesSettings(Settings):
-    """Numbers of the study.
-
-    Attributes:
-        truth_seeds: Stand-alone trainings of each arch.
-        truth_epochs: Epochs of each.
-    """
-
-    truth_seeds: tuple[int, ...] = (0, 1)
-    truth_epochs: int = 2
-
-    def config(self, kind: str, seed: int) -> RunConfig:
-        """Return one supernet's training."""
-        if kind == "seeds":
-            return self.run_config(self.recipe, seed)
-        order = "shuffled" if kind == "orders" else "reshuffled"
-        recipe = replace(self.recipe, order=order, order_seed=seed)
-        return self.run_config(recipe, self.seeds[0])
-
-    @property
-    def alone(self) -> RunConfig:
-        """The training of an arch alone."""
-        recipe = replace(self.recipe, epochs=self.truth_epochs, sampler="uniform")
-        return self.run_config(recipe, 0)
 
 
 class Instances(Study):
@@ -78,33 +41,28 @@ class Instances(Study):
     paper = f"{SOURCE}, tables 1 and 2, figure 3"
     summary = "do supernets that differ by chance alone rank archs alike?"
 
-    def settings(self, scale: str) -> InstancesSettings:
+    def settings(self, scale: str) -> Cell64Settings:
         """Return the numbers of a scale."""
-        common = cell64_settings(scale)
-        if scale == "tiny":
-            return InstancesSettings(**common, truth_epochs=2)
-        if scale == "small":
-            return InstancesSettings(**common, truth_seeds=(0, 1, 2, 3, 4), truth_epochs=5)
-        return InstancesSettings(**common, truth_seeds=tuple(range(10)), truth_epochs=200)
+        return Cell64Settings(**cell64_settings(scale))
 
-    def steps(self, settings: InstancesSettings, folder: Path) -> Sequence[Step]:
+    def steps(self, settings: Cell64Settings, folder: Path) -> Sequence[Step]:
         """Train supernets, score their last checkpoints, train archs alone."""
         runs = {
-            f"{kind}-{seed}": settings.config(kind, seed)
+            f"{kind}-{seed}": _config(settings, kind, seed)
             for kind in KINDS
             for seed in settings.seeds
         }
         scoring = Scoring(ALL, settings.bn, ImageChoice(n=settings.n_images or None))
         any_config = next(iter(runs.values()))
         return [
-            *(TrainSupernet(name, config) for name, config in runs.items()),
+            TrainSupernets("train", runs),
             ScoreCheckpoints("score", any_config, tuple(runs), "last", 1, scoring),
-            TrainAlone("alone", settings.alone, ALL, settings.truth_seeds),
+            *settings.truth_steps(),
         ]
 
-    def findings(self, settings: InstancesSettings, folder: Path) -> Findings:
+    def findings(self, settings: Cell64Settings, folder: Path) -> Findings:
         """Compare rankings with one another and with truth."""
-        truth = load_truth(folder / TRUTH)
+        truth = settings.load_truth(folder)
         scores = _scores(settings, folder, truth.texts)
         true, alone = truth.accuracy, seeds_of(truth)
         stable = {kind: s_tau(found) for kind, found in scores.items()}
@@ -121,8 +79,17 @@ class Instances(Study):
         )
 
 
+def _config(settings: Cell64Settings, kind: str, seed: int) -> RunConfig:
+    """Return one supernet's training."""
+    if kind == "seeds":
+        return settings.run_config(settings.recipe, seed)
+    order = "shuffled" if kind == "orders" else "reshuffled"
+    recipe = replace(settings.recipe, order=order, order_seed=seed)
+    return settings.run_config(recipe, settings.seeds[0])
+
+
 def _scores(
-    settings: InstancesSettings, folder: Path, texts: Sequence[str]
+    settings: Cell64Settings, folder: Path, texts: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
     """Return accuracies (run, arch) by kind, archs in the order of the truth."""
     found = {}

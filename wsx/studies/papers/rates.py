@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 
@@ -14,7 +14,7 @@ from wsx.evaluators.sources import SupernetSource
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.subnets import SubnetRecorder
 from wsx.studies.scoring import ScoringOptions, onnx_engine
-from wsx.training.run import RunConfig
+from wsx.training.run import DataSpec, RunConfig
 from wsx.training.supernet import image_training, supernet_options
 
 N_STEPS = 3
@@ -30,9 +30,27 @@ class ScoreRate:
     per_image_s: float
 
 
+@cache
+def split_sizes(data: DataSpec) -> dict[str, int]:
+    """Return how many images each split has."""
+    dataset = data.load()
+    return {name: len(getattr(dataset, name)) for name in ("train", "valid", "test")}
+
+
+def n_trained_images(config: RunConfig) -> int:
+    """Return how many images a training goes through, over all epochs."""
+    recipe = config.recipe
+    n_steps = split_sizes(config.data)["train"] // recipe.batch_size
+    return n_steps * recipe.batch_size * recipe.epochs
+
+
 def train_rate(config: RunConfig) -> float:
-    """Return the seconds that an image takes in a training step, all archs of the step together."""
-    return _train_rate(json.dumps(config.as_dict()))
+    """Return the seconds that an image takes in a training step, all archs of the step together.
+
+    Trainings that differ in what costs no time are measured once.
+    """
+    recipe = replace(config.recipe, epochs=1, lr=0.1, order_seed=0)
+    return _train_rate(json.dumps(replace(config, recipe=recipe, seed=0, init_from=None).as_dict()))
 
 
 @cache
@@ -47,7 +65,7 @@ def _train_rate(config: str) -> float:
 
 def score_rate(config: RunConfig) -> ScoreRate:
     """Return what scoring costs: two random subnets of a fresh supernet, with running statistics."""
-    return _score_rate(json.dumps(config.as_dict()))
+    return _score_rate(json.dumps(replace(config, seed=0, init_from=None).as_dict()))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The steps that studies are made of: train a supernet, score checkpoints, fine-tune, train archs alone."""
+"""The steps that studies are made of: train supernets, score checkpoints, fine-tune, train archs alone."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,19 +10,19 @@ from wsx.evaluators.layout import n_cores
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.spaces.choice import ArchChoice
 from wsx.store import ScoreKey
-from wsx.studies.finetune import finetune_then_score, finetuning_processes
+from wsx.studies.finetune import finetune_then_score
 from wsx.studies.images import ImageChoice
 from wsx.studies.panel import Panel, read_panel
 from wsx.studies.papers._base import Machine, Step, Update, Work
-from wsx.studies.papers.rates import score_rate, train_rate
+from wsx.studies.papers.rates import n_trained_images, score_rate, split_sizes, train_rate
+from wsx.studies.processes import training_processes
 from wsx.studies.run_subnets import RunSubnets
 from wsx.studies.scoring import ScoringOptions
 from wsx.studies.timeline import evaluate_checkpoints
+from wsx.studies.train_supernets import train_supernets
 from wsx.studies.truth import make_truth
 from wsx.training.finetune import Finetuning
-from wsx.training.loop import Progress
 from wsx.training.run import Run, RunConfig, open_run
-from wsx.training.supernet import train_supernet
 
 RUNS, SCORES, TRUTH = "runs", "scores.h5", "truth.parquet"
 
@@ -41,51 +41,54 @@ def panel_of(
     runs: Collection[str],
     archs: Sequence[str] | None = None,
     *,
+    bn: str | None = None,
     out: str = SCORES,
     is_finetuned: bool = False,
 ) -> Panel:
-    """Return the scores of some of a study's runs, archs in an order.
+    """Return the scores of some of a study's runs, archs in an order; ``bn`` tells BatchNorm modes apart.
 
     Raises:
         StoreError: Scores are missing.
     """
 
-    def is_wanted(_: ScoreKey, info: Mapping[str, Any]) -> bool:
-        return info["run"] in runs
+    def is_wanted(key: ScoreKey, info: Mapping[str, Any]) -> bool:
+        return info["run"] in runs and bn in (None, key.bn)
 
     return read_panel(folder / out, keeps=is_wanted, archs=archs, is_finetuned=is_finetuned)
 
 
 @dataclass(frozen=True)
-class TrainSupernet(Step):
-    """Train one supernet.
+class TrainSupernets(Step):
+    """Train supernets, several at once where they train on CPUs.
 
     Attributes:
-        name: Of the run.
-        config: What to train.
+        name: Of the step.
+        configs: What to train, by name of the run.
     """
 
     name: str
-    config: RunConfig
+    configs: Mapping[str, RunConfig]
 
     def work(self) -> Work:
         """Return images times epochs; the rate has all archs of a step in it."""
-        recipe, data = self.config.recipe, self.config.data
-        n_images = len(data.load().train) // recipe.batch_size * recipe.batch_size
+        n_images = {run: n_trained_images(config) for run, config in self.configs.items()}
+        seconds = sum(n * train_rate(self.configs[run]) for run, n in n_images.items())
+        n_all = sum(n_images.values())
+        n_at_once = min(n_cores(), len(n_images))
         return Work(
-            n_trainings=1,
-            n_train_images=n_images * recipe.epochs,
-            seconds_per_train_image=train_rate(self.config),
+            n_trainings=len(n_images),
+            n_train_images=n_all,
+            seconds_per_train_image=seconds / n_all / n_at_once,
         )
 
     def run(self, folder: Path, machine: Machine, update: Update) -> None:
         """Train, or go on."""
-
-        def on_progress(progress: Progress) -> None:
-            update(progress.step, progress.n_steps, progress.note)
-
-        out = folder / RUNS / self.name
-        train_supernet(self.config, out, device=machine.torch_device, on_progress=on_progress)
+        train_supernets(
+            {folder / RUNS / name: config for name, config in self.configs.items()},
+            device=machine.torch_device,
+            n_workers=machine.n_workers or n_cores(),
+            on_progress=update,
+        )
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Scoring:
         """Return what scoring a number of times costs."""
         n = len(self.choice.archs(config.archs)) * n_times
         rate = score_rate(config)
-        n_images = self.images.n or len(getattr(config.data.load(), self.images.split))
+        n_images = self.images.n or split_sizes(config.data)[self.images.split]
         n_all = n_images + BatchNormMode.parse(self.bn).n_images
         per_image_s = rate.per_image_s + rate.per_subnet_s / n_all
         return Work(
@@ -194,13 +197,14 @@ class FineTune(Step):
             scores,
             n_trainings=n_archs,
             n_train_images=n_archs * max(self.n_batches) * self.config.recipe.batch_size,
-            seconds_per_train_image=train_rate(self.config),
+            seconds_per_train_image=train_rate(self.config) / n_cores(),
         )
 
     def run(self, folder: Path, machine: Machine, update: Update) -> None:
         """Train and score what is missing."""
         subnets = RunSubnets(run_of(folder, self.run_name), self.scoring.bn, self.checkpoint)
-        with finetuning_processes(subnets, machine.n_workers or n_cores()) as executor:
+        n_workers = machine.n_workers or n_cores()
+        with training_processes(n_workers, subnets.recorder.space) as executor:
             finetune_then_score(
                 subnets,
                 folder / self.out,
@@ -234,13 +238,11 @@ class TrainAlone(Step):
 
     def work(self) -> Work:
         """Return images times epochs times archs times seeds."""
-        recipe, data = self.config.recipe, self.config.data
         n = len(self.choice.archs(self.config.archs)) * len(self.seeds)
-        n_images = len(data.load().train) // recipe.batch_size * recipe.batch_size
         return Work(
             n_trainings=n,
-            n_train_images=n * n_images * recipe.epochs,
-            seconds_per_train_image=train_rate(self.config),
+            n_train_images=n * n_trained_images(self.config),
+            seconds_per_train_image=train_rate(self.config) / n_cores(),
         )
 
     def run(self, folder: Path, machine: Machine, update: Update) -> None:

@@ -62,7 +62,7 @@ def sliced_recorder(model):
     return SimpleNamespace(
         space=SPACE,
         mode=BatchNormMode("running"),
-        macro={},
+        macro={"ties_weights": True},
         weights=weights,
         record=recorder.record,
     )

@@ -15,14 +15,21 @@ if TYPE_CHECKING:
 _COSTLY = frozenset({"conv", "linear", "matmul", "scan"})
 
 
-def subnet_cost(recorder: "SubnetRecorder", arch: Arch) -> Cost:
+def subnet_cost(recorder: "SubnetRecorder", arch: Arch, graph: Graph | None = None) -> Cost:
     """Return what the space says that a subnet costs, measured on the subnet where it does not say.
+
+    Args:
+        recorder: Of the subnet's supernet.
+        arch: The subnet.
+        graph: The subnet recorded, where that is done already.
 
     Raises:
         ExportError: It must be measured, and the subnet cannot be recorded.
     """
     cost = formula_cost(recorder.space, arch, recorder.macro)
-    return graph_cost(recorder.record(arch), recorder.weights) if cost is None else cost
+    if cost is not None:
+        return cost
+    return graph_cost(graph or recorder.record(arch), recorder.weights)
 
 
 def formula_cost(space: Space, arch: Arch, macro: Mapping[str, int]) -> Cost | None:

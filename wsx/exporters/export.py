@@ -8,7 +8,7 @@ from typing import Any
 
 from wsx.errors import ExportError, OptionError, WsxError
 from wsx.exporters.batchnorm import Statistics
-from wsx.exporters.cost import graph_cost
+from wsx.exporters.cost import subnet_cost
 from wsx.exporters.emit import subnet_bytes
 from wsx.exporters.extract import to_module
 from wsx.exporters.folder import ExportFolder, SubnetRow, create_folder
@@ -127,4 +127,4 @@ def _export(
         module = to_module(graph, recorder.weights, statistics)
         official = export_official(module, graph.input_shape[1:], metadata=metadata)
         model = official.SerializeToString()
-    return model, graph.function_key, graph_cost(graph, recorder.weights)
+    return model, graph.function_key, subnet_cost(recorder, arch, graph)

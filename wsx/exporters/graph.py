@@ -4,9 +4,9 @@ Torch-free. A node is (operator, attributes, inputs, weights); equal nodes are o
 them, and the digest of the output names the function under one set of weights: the function key.
 """
 
-import hashlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 BATCH = -1
@@ -140,7 +140,7 @@ class GraphBuilder:
 
     def add(self, kind: NodeKind, inputs: Sequence[int] = ()) -> int:
         """Return the position of a node, added if there is none like it."""
-        operands = sorted(inputs) if kind.op in COMMUTATIVE else inputs
+        operands = sorted(inputs) if len(inputs) > 1 and kind.op in COMMUTATIVE else inputs
         key = (kind.identity, *operands)
         position = self._positions.get(key)
         if position is None:
@@ -154,18 +154,17 @@ class GraphBuilder:
         for position in range(output, -1, -1):
             if position in needed:
                 needed.update(self.steps[position][1])
-        kept = sorted(needed)
-        place = {position: i for i, position in enumerate(kept)}
+        place = {position: i for i, position in enumerate(sorted(needed))}
         nodes: list[Node] = []
         digests: list[str] = []
-        for position in kept:
+        for position in place:
             kind, inputs = self.steps[position]
             operands = [place[i] for i in inputs]
-            if kind.op in COMMUTATIVE:
+            if len(operands) > 1 and kind.op in COMMUTATIVE:
                 # By content, not by age: a + b and b + a are one function whichever was recorded first.
                 operands.sort(key=digests.__getitem__)
-            content = kind.identity + "".join([digests[i] for i in operands])
-            digest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+            content = "".join([kind.identity, *[digests[i] for i in operands]])
+            digest = blake2b(content.encode(), digest_size=16).hexdigest()
             digests.append(digest)
             nodes.append(Node(kind, tuple(operands), digest))
         return Graph(tuple(nodes))

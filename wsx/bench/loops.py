@@ -29,6 +29,8 @@ Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
 
 B1_BATCH_SIZE, P1_BATCH_SIZE, B4_BATCH_SIZE = 48, 256, 200
+N_ARCHS = 8
+"""One arch costs what the next does, so that a few of a population are enough."""
 
 
 @BASELINES.register("b1")
@@ -42,7 +44,7 @@ def b1(subject: Subject) -> list[Contender]:
         return [evaluate(model, arch, batches, subject.torch_device) for arch in archs]
 
     what = "few-shot-NAS: PIL images, a DataLoader in this process"
-    return [Contender("b1", what, mode, batch_size, score)]
+    return [Contender("b1", what, mode, batch_size, score, n_archs=N_ARCHS)]
 
 
 @BASELINES.register("p1")
@@ -70,7 +72,11 @@ def p1(subject: Subject) -> list[Contender]:
         return n_correct
 
     what = "P1: state copied, calibrated with hooks, restored; PIL images"
-    return [Contender("p1", what, mode, batch_size, lambda archs: [score_one(a) for a in archs])]
+
+    def score(archs: Sequence[Arch]) -> list[int]:
+        return [score_one(arch) for arch in archs]
+
+    return [Contender("p1", what, mode, batch_size, score, n_archs=N_ARCHS)]
 
 
 @BASELINES.register("b4")
@@ -92,7 +98,11 @@ def b4(subject: Subject) -> list[Contender]:
         return evaluate(model, arch, batches, device)
 
     what = "Once-for-All: supernet copied to calibrate, batches in memory"
-    return [Contender("b4", what, mode, batch_size, lambda archs: [score_one(a) for a in archs])]
+
+    def score(archs: Sequence[Arch]) -> list[int]:
+        return [score_one(arch) for arch in archs]
+
+    return [Contender("b4", what, mode, batch_size, score, n_archs=N_ARCHS)]
 
 
 def evaluate(model: nn.Module, arch: Arch, batches: Batches, device: torch.device) -> int:

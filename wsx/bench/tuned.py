@@ -34,6 +34,9 @@ N_SEARCH_IMAGES = 512
 N_SEARCH_REPEATS = 2
 """Of each setting the quicker repeat counts."""
 
+N_ARCHS = 16
+"""Enough for two cores to be busy to the end; one arch costs what the next does."""
+
 WORTH_IT = 0.95
 """Another precision must take at most this share of the time to get a row."""
 
@@ -136,6 +139,7 @@ def _contender(name: str, subject: Subject, settings: EagerSettings) -> Contende
         settings.batch_size,
         TunedLoop(subject, settings).score,
         "bfloat16" if settings.is_bfloat16 else "float32",
+        n_archs=N_ARCHS,
     )
 
 

@@ -92,6 +92,13 @@ def test_names_that_are_digits_stay_names(driver, tmp_path):
         "return Array.from(document.querySelectorAll('.xtick text')).map((tick) => tick.textContent)"
     )
     assert ticks == ["434", "111"]
+    rows = [Series("434", ["111", "434"], [1.0, 2.0]), Series("111", ["111", "434"], [2.0, 1.0])]
+    found = replace(findings(), plots=[Plot("named", "t", "arch", "arch", "heatmap", rows)])
+    browser.visit(driver, write_study(tmp_path / "heat.html", found))
+    ticks = driver.execute_script(
+        "return Array.from(document.querySelectorAll('.ytick text')).map((tick) => tick.textContent)"
+    )
+    assert ticks == ["434", "111"]
 
 
 def broken(page, old, new):

@@ -53,6 +53,16 @@ def test_missing_files_and_folders_are_named(tmp_path):
             read_archs(path, SPACE)
 
 
+def test_a_choice_of_texts():
+    choice = ArchChoice(texts=(BEST, SPACE.format(SPACE.arch_at(3))))
+    assert choice.archs(SPACE) == [SPACE.parse(BEST), SPACE.arch_at(3)]
+    assert choice.facts(SPACE) == {"archs_from": "a list of 2"}
+    with pytest.raises(ArchError, match="'foo'"):
+        ArchChoice(texts=(BEST, "foo")).archs(SPACE)
+    with pytest.raises(OptionError, match="exactly one of"):
+        ArchChoice(texts=(BEST,), n=3).archs(SPACE)
+
+
 def test_a_choice_draws_reads_or_takes_all(tmp_path):
     path = written(tmp_path, "5\n7\n")
     assert ArchChoice(file=path).archs(SPACE) == [SPACE.arch_at(5), SPACE.arch_at(7)]

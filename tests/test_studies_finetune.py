@@ -292,8 +292,3 @@ def test_other_bad_input_is_refused(run, tmp_path):
         tune(run, tmp_path / "s.h5", checkpoint="epoch-0009")
     with pytest.raises(DataError, match="cannot take 4000 images"):
         tune(run, tmp_path / "s.h5", images=ImageChoice("test", 4000))
-    with (
-        pytest.raises(OptionError, match="--workers is 0"),
-        training_processes(0, SPACES[run.config.space]),
-    ):
-        pass

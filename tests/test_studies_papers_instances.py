@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from wsx.cli import main
-from wsx.studies.papers import STUDIES, instances, settings_of
-from wsx.studies.papers.cell64 import Cell64Settings
+from wsx.studies.papers import STUDIES, settings_of
+from wsx.studies.papers.p3 import instances
+from wsx.studies.papers.p3.cell64 import Cell64Settings
 
 N_RUNS, N_ARCHS = 8, 40
 

@@ -202,6 +202,9 @@ def test_graphs_of_sliced_weights_are_recorded_anew():
         ("steps", CHECKPOINTS[::2]),
         ("last", CHECKPOINTS[-1:]),
         ("last:3", CHECKPOINTS[1:]),
+        ("last:3:2", CHECKPOINTS[1::2]),
+        ("last:4:3", CHECKPOINTS[::3]),
+        ("last:4:9", CHECKPOINTS[-1:]),
         ("epoch-0002, step-0000001", (CHECKPOINTS[0], CHECKPOINTS[3])),
         ("step-*[13],last:1", (CHECKPOINTS[0], CHECKPOINTS[2], CHECKPOINTS[3])),
         ("last:2,epochs,last", CHECKPOINTS[1:]),
@@ -220,6 +223,9 @@ def test_checkpoints_are_chosen_in_the_order_of_steps(runs, choice, expected):
         ("last:0", OptionError, "at least 1"),
         ("last:x", OptionError, "'last:x'"),
         ("last:-1", OptionError, "'last:-1'"),
+        ("last:", OptionError, "'last:'"),
+        ("last:2:0", OptionError, "'last:2:0'"),
+        ("last:2:1:1", OptionError, "'last:2:1:1'"),
     ],
 )
 def test_choices_of_nothing_are_errors(runs, tmp_path, choice, error, message):

@@ -1,4 +1,4 @@
-"""Warm restarts of the learning rate, and which steps leave a checkpoint."""
+"""Warm restarts of the learning rate, path dropout over steps, and which steps leave a checkpoint."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from test_training_step import linear_trainer
 
 from wsx.errors import OptionError
 from wsx.supernets.checkpoint import read_facts
-from wsx.training import open_run, train_supernet
+from wsx.training import loop, open_run, train_supernet
 from wsx.training.text_recipes import TextRecipe
 
 N_PER_EPOCH = 4
@@ -50,6 +50,16 @@ def test_restarts_are_those_of_pytorch(restart_epochs, lr_min):
 def test_one_restart_period_is_the_plain_cosine():
     assert rates(epochs=3, lr=0.4, restart_epochs=3) == rates(epochs=3, lr=0.4)
     assert rates(epochs=3, lr=0.4, restart_epochs=2) != rates(epochs=3, lr=0.4)
+
+
+@pytest.mark.parametrize(("rises", "expected"), [(True, [0.0, 0.1, 0.2, 0.3]), (False, [0.4] * 4)])
+def test_path_dropout_rises_or_holds(monkeypatch, rises, expected):
+    found = []
+    monkeypatch.setattr(loop, "set_drop_path", lambda model, share: found.append(share))
+    trainer, _ = linear_trainer(epochs=1, drop_path=0.4, raises_drop_path=rises)
+    for _ in trainer.run():
+        pass
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
 
 def test_restarts_begin_after_the_warm_up():

@@ -34,6 +34,19 @@ def test_align_finds_rows_and_marks_missing_archs():
     assert (rows.shape, rows.dtype, is_there.dtype) == ((0,), np.int64, np.bool_)
 
 
+def test_only_keeps_some_archs_in_an_order():
+    table = make().only(["d", "b"])
+    assert table.texts == ("d", "b")
+    assert table.accuracy.tolist() == [0.6, 0.8]
+    assert table.per_seed.tolist() == [[0.9, 0.6, 0.3], [0.8, 0.8, 0.8]]
+    assert (table.params.tolist(), table.flops.tolist()) == ([40, 20], [4, 2])
+    assert make(per_seed=None, params=None).only(["a"]).params is None
+    with pytest.raises(TruthError, match="lacks 2 of 3 archs, first 'x'"):
+        make().only(["a", "x", "y"])
+    with pytest.raises(TruthError, match="holds no arch"):
+        make().only([])
+
+
 def test_digest_sees_every_field_but_info():
     table = make()
     seeds = PER_SEED.copy()

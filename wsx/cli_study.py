@@ -55,12 +55,11 @@ def study(
     values = o.parse_settings(set_) | ({} if data is None else {"data.spec": data})
     settings = settings_of(found, scale, values)
     folder = out or Path(f"study-{name}-{scale}")
-    plan = make_plan(found.steps(settings, folder), folder)
+    # A plan takes measurements: only where somebody sees it.
+    if dry_run or not (json or quiet):
+        _print_plan(make_plan(found.steps(settings, folder), folder), as_json=json)
     if dry_run:
-        _print_plan(plan, as_json=json)
         return
-    if not json and not quiet:
-        _print_plan(plan, as_json=False)
     machine = Machine(torch_device, device, workers)
     with progress_bar(is_quiet=quiet) as start:
         findings = run_study(name, found, settings, folder, machine=machine, start=start)

@@ -19,7 +19,7 @@ def timeline(
         str,
         typer.Option(
             "--checkpoints",
-            help="Of each run: all, epochs, steps, last:K, names or globs with commas.",
+            help="Of each run: all, epochs, steps, last:K, last:K:EVERY, names or globs with commas.",
         ),
     ] = "epochs",
     n: o.N = None,

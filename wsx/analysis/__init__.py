@@ -22,6 +22,7 @@ from wsx.analysis.final import (
     rank_percentiles,
     subset_tau,
 )
+from wsx.analysis.groups import Effect, between_over_within, contrast
 from wsx.analysis.interference import (
     Interference,
     PairRelation,
@@ -87,6 +88,7 @@ from wsx.analysis.variance import Component, VarianceSplit, split_variance
 __all__ = [
     "BRANCH_SCORES",
     "Component",
+    "Effect",
     "Estimate",
     "Interference",
     "Interval",
@@ -108,10 +110,12 @@ __all__ = [
     "VarianceSplit",
     "average_ranks",
     "best_rank_at",
+    "between_over_within",
     "bin_accuracies",
     "bootstrap",
     "bottom_overlap",
     "branch_scores",
+    "contrast",
     "count_ties",
     "draw_archs",
     "draw_both",

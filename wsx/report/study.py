@@ -69,8 +69,10 @@ def _cell(cell: Cell) -> str:
 def _plot(found: Plot) -> str:
     drawn = go.Figure(_traces(found), layout(found.x_title, found.y_title))
     if any(isinstance(x, str) for one in found.series for x in one.x):
-        # Names of archs may be digits, and stay names.
-        drawn.update_xaxes(type="category")
+        # Names of archs may be digits, and stay names; long ones take the room they need.
+        drawn.update_xaxes(type="category", automargin=True)
+    if found.kind == "heatmap":
+        drawn.update_yaxes(type="category", automargin=True)
     body = (note(found.note) if found.note else "") + figure(found.key, drawn)
     return _section(f"plot-{found.key}", found.title, body)
 

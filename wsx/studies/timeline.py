@@ -43,12 +43,13 @@ def choose_checkpoints(run: Run, choice: str) -> list[Path]:
 
     Args:
         run: The run.
-        choice: ``all``, ``epochs``, ``steps`` (those between epochs), ``last``, ``last:K`` (the newest K), a name,
-            or a glob such as ``epoch-00[5-9]*``; or several of these with commas between.
+        choice: ``all``, ``epochs``, ``steps`` (those between epochs), ``last``, ``last:K`` (the newest K),
+            ``last:K:EVERY`` (of these the newest, and every EVERY-th before it), a name, or a glob such as
+            ``epoch-00[5-9]*``; or several of these with commas between.
 
     Raises:
         CheckpointError: A part chooses nothing, or the run has fewer than K; or one of its checkpoints is damaged.
-        OptionError: K is no number of at least 1.
+        OptionError: K or EVERY is no number of at least 1.
     """
     paths = run.checkpoint_paths
     chosen = {path for part in choice.split(",") for path in _chosen(run, paths, part.strip())}
@@ -56,14 +57,16 @@ def choose_checkpoints(run: Run, choice: str) -> list[Path]:
 
 
 def _chosen(run: Run, paths: list[Path], part: str) -> list[Path]:
-    kind, colon, number = part.partition(":")
+    kind, *numbers = part.split(":")
     if kind == "last":
-        n = int(number) if number.isdecimal() else int(not colon)
-        if n < 1:
-            raise OptionError(f"checkpoints {part!r}: last:K takes a number of at least 1")
+        if len(numbers) > 2 or not all(text.isdecimal() and int(text) for text in numbers):
+            raise OptionError(
+                f"checkpoints {part!r}: last:K and last:K:EVERY take numbers of at least 1"
+            )
+        n, every, *_ = [*map(int, numbers), 1, 1]
         if n > len(paths):
             raise CheckpointError(f"{run.path} has {len(paths)} checkpoints, fewer than {part}")
-        return paths[-n:]
+        return paths[-n:][::-every]
     glob = {"all": "*", "epochs": "epoch-*", "steps": "step-*"}.get(part, part)
     found = [path for path in paths if fnmatchcase(path.stem, glob)]
     if not found:

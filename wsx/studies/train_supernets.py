@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, wait
+from functools import lru_cache
 from pathlib import Path
 
 from wsx.errors import OptionError
@@ -9,7 +10,7 @@ from wsx.spaces import SPACES
 from wsx.studies.processes import training_processes
 from wsx.training.log import read_log
 from wsx.training.loop import Progress
-from wsx.training.run import RunConfig
+from wsx.training.run import DataSpec, RunConfig
 from wsx.training.supernet import train_supernet
 
 POLL_S = 0.5
@@ -49,14 +50,14 @@ def train_supernets(
 
 def _train_in_turn(configs: Mapping[Path, RunConfig], device: str, update: OnProgress) -> None:
     n_all = sum(config.recipe.epochs for config in configs.values())
-    n_before = 0
+    load, n_before = lru_cache(maxsize=1)(DataSpec.load), 0
     for folder, config in configs.items():
 
         def on_step(progress: Progress, start: int = n_before, name: str = folder.name) -> None:
             if progress.is_epoch_end:
                 update(start + progress.epoch, n_all, f"{name}, {progress.note}")
 
-        train_supernet(config, folder, device=device, on_progress=on_step)
+        train_supernet(config, folder, device=device, load=load, on_progress=on_step)
         n_before += config.recipe.epochs
 
 
@@ -76,5 +77,9 @@ def _train_at_once(configs: Mapping[Path, RunConfig], n_workers: int, update: On
             update(n_done, n_all, f"{len(configs) - len(waiting)} of {len(configs)} trained")
 
 
+# Of a process that lives for the trainings of one call.
+_load = lru_cache(maxsize=1)(DataSpec.load)
+
+
 def _train(config: RunConfig, folder: Path) -> None:
-    train_supernet(config, folder)
+    train_supernet(config, folder, load=_load)

@@ -142,12 +142,17 @@ class Trainer:
         share = n_done / n_cosine
         return recipe.lr_min + (recipe.lr - recipe.lr_min) * (1 + math.cos(math.pi * share)) / 2
 
+    def drop_path_at(self, step: int) -> float:
+        """Return the share of images for which a path is dropped in a step."""
+        ramp = step / self.n_steps if self.recipe.raises_drop_path else 1.0
+        return self.recipe.drop_path * ramp
+
     def _train_step(self, lr: float) -> None:
         x, labels = self._batches[self.step]
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
-        set_drop_path(self.model, self.recipe.drop_path * self.step / self.n_steps)
+        set_drop_path(self.model, self.drop_path_at(self.step))
         passes, n_ranks = list(self._passes(self.step)), self.recipe.n_ranks
         n_paths, n_left = divmod(len(passes), n_ranks)
         if n_left or not n_paths:

@@ -65,7 +65,8 @@ class Recipe:
         clip: Largest norm of the gradient; 0 does not clip.
         label_smoothing: Share of the target spread over all classes.
         auxiliary_weight: Weight of the auxiliary head's loss, where the supernet has one.
-        drop_path: Share of images for which a path is dropped, at the end of its linear ramp from zero.
+        drop_path: Share of images for which a path is dropped.
+        raises_drop_path: That share rises linearly from zero over all steps; otherwise it holds from the first on.
         sampler: What the archs of a step have to do with each other: ``uniform``, ``fair``, ``round-robin``,
             ``sandwich`` or ``gradual``; see ``wsx.training.samplers``.
         measure: What archs are drawn from, or visited in turn: a measure of the space, or ``list:PATH``.
@@ -112,6 +113,7 @@ class Recipe:
     label_smoothing: float = 0.0
     auxiliary_weight: float = 0.4
     drop_path: float = 0.0
+    raises_drop_path: bool = True
     sampler: str = "uniform"
     measure: str = "encodings"
     n_paths: int = 1

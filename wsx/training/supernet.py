@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from wsx.data import Dataset
 from wsx.errors import DeviceError, OptionError
 from wsx.supernets.checkpoint import load_tensors, save_tensors
 from wsx.training.augment import Batches
@@ -14,12 +15,15 @@ from wsx.training.log import FIELDS, TrainingLog
 from wsx.training.loop import Progress, Trainer
 from wsx.training.passes import arch_passes, cost_of_archs
 from wsx.training.recipes import Recipe
-from wsx.training.run import Run, RunConfig, create_run
+from wsx.training.run import DataSpec, Run, RunConfig, create_run
 from wsx.training.sampling import ArchSampler
 from wsx.training.text import LOG_FIELDS as TEXT_FIELDS
 from wsx.training.text import Training, text_training
 from wsx.training.text_data import keep_vocabulary
 from wsx.training.text_recipes import TextRecipe
+
+Load = Callable[[DataSpec], Dataset]
+"""Gives the images of a run."""
 
 
 def train_supernet(
@@ -27,6 +31,7 @@ def train_supernet(
     out: Path,
     *,
     device: str = "cpu",
+    load: Load = DataSpec.load,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Run:
     """Train a supernet, or go on with one that was interrupted.
@@ -35,6 +40,7 @@ def train_supernet(
         config: What to train.
         out: The run's folder.
         device: Torch device to train on.
+        load: Gives the images, which several trainings may share.
         on_progress: Called after every step.
 
     Returns:
@@ -50,11 +56,11 @@ def train_supernet(
     config = config.pinned()
     recipe = config.recipe
     is_text = isinstance(recipe, TextRecipe)
-    prepare = text_training if is_text else image_training
     last = out / "last.safetensors"
     # What is gone on with has no more need of what it started from.
     starting = replace(config, init_from=None) if last.exists() else config
-    training = prepare(starting, _usable_device(device))
+    on = _usable_device(device)
+    training = text_training(starting, on) if is_text else image_training(starting, on, load)
     trainer = training.trainer
     run = create_run(out, config)
     if training.vocabulary is not None:
@@ -84,14 +90,14 @@ def train_supernet(
     return run
 
 
-def image_training(config: RunConfig, device: torch.device) -> Training:
+def image_training(config: RunConfig, device: torch.device, load: Load = DataSpec.load) -> Training:
     """Return the training of an image supernet, from its beginning.
 
     Raises:
         DataError: The data is missing, unusable, or has fewer training images than a batch.
         OptionError: The recipe sets what the data decides otherwise.
     """
-    dataset, recipe = config.data.load(), config.recipe
+    dataset, recipe = load(config.data), config.recipe
     macro = supernet_options(recipe, dataset.train.pixels.shape, dataset.train.n_classes)
     supernet = config.build(macro)
     cost_of = cost_of_archs(supernet)

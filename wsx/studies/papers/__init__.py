@@ -1,6 +1,6 @@
-"""The experiments of the three papers, by name in ``STUDIES``; one module each."""
+"""The experiments of the three papers, by name in ``STUDIES``: a folder for each paper, a module for each study."""
 
-from wsx.studies.papers import instances  # noqa: F401  (registers the study)
+from wsx.studies.papers import p1, p2, p3  # noqa: F401  (they register their studies)
 from wsx.studies.papers._base import SCALES, STUDIES, Machine, Settings, Step, Study, settings_of
 from wsx.studies.papers.runner import PlannedStep, make_plan, report_study, run_study
 

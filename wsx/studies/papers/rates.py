@@ -3,7 +3,7 @@
 import json
 import time
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 
 import numpy as np
@@ -13,6 +13,8 @@ from wsx.evaluators.devices import CPU
 from wsx.evaluators.sources import SupernetSource
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.subnets import SubnetRecorder
+from wsx.spaces import SPACES
+from wsx.spaces.lists import LIST
 from wsx.studies.scoring import ScoringOptions, onnx_engine
 from wsx.training.run import DataSpec, RunConfig
 from wsx.training.supernet import image_training, supernet_options
@@ -30,10 +32,13 @@ class ScoreRate:
     per_image_s: float
 
 
+_load = lru_cache(maxsize=1)(DataSpec.load)
+
+
 @cache
 def split_sizes(data: DataSpec) -> dict[str, int]:
     """Return how many images each split has."""
-    dataset = data.load()
+    dataset = _load(data)
     return {name: len(getattr(dataset, name)) for name in ("train", "valid", "test")}
 
 
@@ -49,13 +54,23 @@ def train_rate(config: RunConfig) -> float:
 
     Trainings that differ in what costs no time are measured once.
     """
+    config = _measurable(config)
     recipe = replace(config.recipe, epochs=1, lr=0.1, order_seed=0)
-    return _train_rate(json.dumps(replace(config, recipe=recipe, seed=0, init_from=None).as_dict()))
+    return _train_rate(json.dumps(replace(config, recipe=recipe).as_dict()))
+
+
+def _measurable(config: RunConfig) -> RunConfig:
+    """Return a training that needs no file: lists and parents may not have been made when a plan is."""
+    recipe = config.recipe
+    if recipe.measure.startswith(LIST):
+        recipe = replace(recipe, measure=next(iter(SPACES[config.space].measures)))
+    return replace(config, recipe=recipe, seed=0, init_from=None)
 
 
 @cache
 def _train_rate(config: str) -> float:
-    trainer = image_training(RunConfig.from_dict(json.loads(config)), torch.device("cpu")).trainer
+    values = RunConfig.from_dict(json.loads(config))
+    trainer = image_training(values, torch.device("cpu"), _load).trainer
     steps = trainer.run()
     next(steps)
     start_s = time.perf_counter()
@@ -65,14 +80,17 @@ def _train_rate(config: str) -> float:
 
 def score_rate(config: RunConfig) -> ScoreRate:
     """Return what scoring costs: two random subnets of a fresh supernet, with running statistics."""
-    return _score_rate(json.dumps(replace(config, seed=0, init_from=None).as_dict()))
+    return _score_rate(json.dumps(_measurable(config).as_dict()))
 
 
 @cache
 def _score_rate(values: str) -> ScoreRate:
     config = RunConfig.from_dict(json.loads(values))
-    dataset = config.data.load()
+    dataset = _load(config.data)
     macro = supernet_options(config.recipe, dataset.train.pixels.shape, dataset.train.n_classes)
+    if "tracks_statistics" in macro:
+        # Costs no time, and a supernet without them has nothing to run on.
+        macro["tracks_statistics"] = True
     net = config.build(macro).eval()
     source = SupernetSource(SubnetRecorder(net, BatchNormMode("running")), "probe", CPU, None)
     images = dataset.test.take(min(N_IMAGES, len(dataset.test)))

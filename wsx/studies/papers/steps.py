@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from wsx.errors import StudyError
 from wsx.evaluators.layout import n_cores
 from wsx.exporters.batchnorm import BatchNormMode
+from wsx.spaces import SPACES
 from wsx.spaces.choice import ArchChoice
 from wsx.store import ScoreKey
 from wsx.studies.finetune import finetune_then_score
@@ -42,17 +44,19 @@ def panel_of(
     archs: Sequence[str] | None = None,
     *,
     bn: str | None = None,
+    checkpoint: str | None = None,
     out: str = SCORES,
     is_finetuned: bool = False,
 ) -> Panel:
-    """Return the scores of some of a study's runs, archs in an order; ``bn`` tells BatchNorm modes apart.
+    """Return the scores of some of a study's runs, archs in an order; of one BatchNorm mode or checkpoint if told.
 
     Raises:
         StoreError: Scores are missing.
     """
 
     def is_wanted(key: ScoreKey, info: Mapping[str, Any]) -> bool:
-        return info["run"] in runs and bn in (None, key.bn)
+        is_there = checkpoint in (None, info["checkpoint"])
+        return info["run"] in runs and bn in (None, key.bn) and is_there
 
     return read_panel(folder / out, keeps=is_wanted, archs=archs, is_finetuned=is_finetuned)
 
@@ -167,14 +171,13 @@ class ScoreCheckpoints(Step):
 
 @dataclass(frozen=True)
 class FineTune(Step):
-    """Fine-tune subnets of one checkpoint alone, and score them after some numbers of batches.
+    """Fine-tune subnets of runs alone, and score them after some numbers of batches.
 
     Attributes:
         name: Of the step.
-        config: Of the run.
-        run_name: Name of the run.
-        checkpoint: Name of the checkpoint.
-        settings: How subnets are trained.
+        config: Of one of the runs.
+        runs: Names of the runs.
+        starts: How subnets are trained, by the name of the checkpoint that they start from.
         n_batches: After how many batches they are scored.
         scoring: What is scored.
         out: Name of the score file.
@@ -182,40 +185,46 @@ class FineTune(Step):
 
     name: str
     config: RunConfig
-    run_name: str
-    checkpoint: str
-    settings: Finetuning
+    runs: tuple[str, ...]
+    starts: Mapping[str, Finetuning]
     n_batches: tuple[int, ...]
     scoring: Scoring
     out: str = SCORES
 
     def work(self) -> Work:
-        """Return the scores, and archs times batches."""
-        n_archs = len(self.scoring.choice.archs(self.config.archs))
-        scores = self.scoring.work(self.config, len(self.n_batches))
+        """Return the scores, and archs times batches times runs and checkpoints."""
+        n_times = len(self.runs) * len(self.starts)
+        n_trainings = len(self.scoring.choice.archs(self.config.archs)) * n_times
+        scores = self.scoring.work(self.config, len(self.n_batches) * n_times)
         return replace(
             scores,
-            n_trainings=n_archs,
-            n_train_images=n_archs * max(self.n_batches) * self.config.recipe.batch_size,
+            n_trainings=n_trainings,
+            n_train_images=n_trainings * max(self.n_batches) * self.config.recipe.batch_size,
             seconds_per_train_image=train_rate(self.config) / n_cores(),
         )
 
     def run(self, folder: Path, machine: Machine, update: Update) -> None:
         """Train and score what is missing."""
-        subnets = RunSubnets(run_of(folder, self.run_name), self.scoring.bn, self.checkpoint)
         n_workers = machine.n_workers or n_cores()
-        with training_processes(n_workers, subnets.recorder.space) as executor:
-            finetune_then_score(
-                subnets,
-                folder / self.out,
-                choice=self.scoring.choice,
-                settings=self.settings,
-                n_batches=self.n_batches,
-                executor=executor,
-                images=self.scoring.images,
-                batch_size=self.scoring.batch_size,
-                on_progress=update,
-            )
+        with training_processes(n_workers, SPACES[self.config.space]) as executor:
+            for name, (checkpoint, settings) in product(self.runs, self.starts.items()):
+
+                def on_scored(
+                    n: int, n_all: int, arch: str, where: str = f"{name} {checkpoint}"
+                ) -> None:
+                    update(n, n_all, f"{where} {arch}")
+
+                finetune_then_score(
+                    RunSubnets(run_of(folder, name), self.scoring.bn, checkpoint),
+                    folder / self.out,
+                    choice=self.scoring.choice,
+                    settings=settings,
+                    n_batches=self.n_batches,
+                    executor=executor,
+                    images=self.scoring.images,
+                    batch_size=self.scoring.batch_size,
+                    on_progress=on_scored,
+                )
 
 
 @dataclass(frozen=True)

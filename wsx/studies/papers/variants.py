@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from wsx.errors import StudyError
 from wsx.report.findings import Cell, limits
 from wsx.spaces import SPACES
 from wsx.spaces.choice import ArchChoice
+from wsx.spaces.lists import pinned
+from wsx.spaces.restricted import parse_restriction, restricted
 from wsx.studies.images import ImageChoice
 from wsx.studies.papers._base import Settings, Step
 from wsx.studies.papers.steps import ScoreCheckpoints, Scoring, TrainSupernets, panel_of
@@ -64,8 +67,8 @@ class RankedSettings(Settings):
             )
         return load_truth(self.truth)
 
-    def archs(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-        """Return the archs to score, in a random order, and their truth (arch,).
+    def known_archs(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Return all archs that are trained and have a truth, in the table's order, and their truth (arch,).
 
         Raises:
             StudyError: There is no truth.
@@ -73,17 +76,33 @@ class RankedSettings(Settings):
         """
         truth = self.load_truth()
         # Those that are trained: archs whose output hears nothing of the input are in tables, too.
-        trained = self.run_config(self.recipe, 0).archs.population(self.recipe.measure)
-        space = SPACES[self.space]
-        known = None if trained is None else {space.format(arch) for arch in trained}
+        known = _trained(self.space, self.restriction, pinned(self.recipe.measure))
         rows = [i for i, text in enumerate(truth.texts) if known is None or text in known]
-        drawn = np.random.default_rng(self.archs_seed).permutation(rows)[: self.n_archs]
+        return tuple(truth.texts[i] for i in rows), np.asarray(truth.goodness[rows])
+
+    def archs(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Return the archs to score, in a random order, and their truth (arch,).
+
+        Raises:
+            StudyError: There is no truth.
+            TruthError: It cannot be read.
+        """
+        texts, truth = self.known_archs()
+        drawn = np.random.default_rng(self.archs_seed).permutation(len(texts))[: self.n_archs]
         if len(drawn) < max(self.top_k, 2):
             raise StudyError(
-                f"{truth.source} has {len(drawn)} archs of {self.space} that are trained; a top {self.top_k} "
+                f"{self.truth} has {len(drawn)} archs of {self.space} that are trained; a top {self.top_k} "
                 "is asked for"
             )
-        return tuple(truth.texts[i] for i in drawn), np.asarray(truth.goodness[drawn])
+        return tuple(texts[i] for i in drawn), truth[drawn]
+
+
+@cache
+def _trained(name: str, restriction: tuple[str, ...], measure: str) -> frozenset[str] | None:
+    """Return the texts of the archs that a measure draws from, None for all."""
+    space = SPACES[name]
+    archs = restricted(space, parse_restriction(restriction, space)).population(measure)
+    return None if archs is None else frozenset(map(space.format, archs))
 
 
 @dataclass(frozen=True)
@@ -120,18 +139,24 @@ def variant_steps(
     variants: Sequence[Variant], settings: Settings, texts: tuple[str, ...]
 ) -> list[Step]:
     """Return the steps that train all variants with all seeds, and score the same archs after each."""
+    steps = [train_step(variants, settings)]
+    return steps + [score_step(one, settings, texts) for one in variants]
+
+
+def train_step(variants: Sequence[Variant], settings: Settings) -> Step:
+    """Return the step that trains all variants with all seeds."""
     runs = {k: v for variant in variants for k, v in variant.runs(settings.seeds).items()}
+    return TrainSupernets("train", runs)
+
+
+def score_step(one: Variant, settings: Settings, texts: tuple[str, ...]) -> Step:
+    """Return the step that scores archs after a variant's trainings."""
     images = ImageChoice(n=settings.n_images or None)
-    steps: list[Step] = [TrainSupernets("train", runs)]
-    for one in variants:
-        scoring = Scoring(ArchChoice(texts=texts), one.bn, images, one.batch_size)
-        names = tuple(one.runs(settings.seeds))
-        steps.append(
-            ScoreCheckpoints(
-                f"score-{one.name}", one.config, names, one.checkpoints, one.n_checkpoints, scoring
-            )
-        )
-    return steps
+    scoring = Scoring(ArchChoice(texts=texts), one.bn, images, one.batch_size)
+    names = tuple(one.runs(settings.seeds))
+    return ScoreCheckpoints(
+        f"score-{one.name}", one.config, names, one.checkpoints, one.n_checkpoints, scoring
+    )
 
 
 def accuracy_of(

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from wsx.errors import StudyError
 from wsx.spaces.choice import ArchChoice
+from wsx.studies.images import ImageChoice
 from wsx.studies.papers._base import Settings, Step
-from wsx.studies.papers.steps import TRUTH, TrainAlone
+from wsx.studies.papers.steps import TRUTH, Scoring, TrainAlone
 from wsx.training import RECIPES
 from wsx.training.recipes import Recipe
 from wsx.training.run import DataSpec, RunConfig
@@ -72,6 +73,22 @@ class Cell64Settings(Settings):
     truth_epochs: int = 2
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """The study's archs, in their order."""
+        space = self.alone.archs
+        return tuple(space.format(arch) for arch in ALL.archs(space))
+
+    @property
+    def scoring(self) -> Scoring:
+        """All archs, in the BatchNorm mode and on the images of the settings."""
+        return Scoring(ALL, self.bn, ImageChoice(n=self.n_images or None))
+
+    def supernets(self, **changes: Any) -> dict[str, RunConfig]:
+        """Return a training for each seed, by name, with changes to the recipe."""
+        recipe = replace(self.recipe, **changes)
+        return {f"seed-{seed}": self.run_config(recipe, seed) for seed in self.seeds}
+
+    @property
     def alone(self) -> RunConfig:
         """The training of an arch alone."""
         recipe = replace(self.recipe, epochs=self.truth_epochs, sampler="uniform")
@@ -87,9 +104,7 @@ class Cell64Settings(Settings):
         Raises:
             TruthError: It is not there, or lacks archs.
         """
-        space = self.alone.archs
-        texts = [space.format(arch) for arch in ALL.archs(space)]
-        return load_truth(self.truth or folder / TRUTH).only(texts)
+        return load_truth(self.truth or folder / TRUTH).only(self.texts)
 
 
 def seeds_of(truth: TruthTable) -> NDArray[np.float64]:

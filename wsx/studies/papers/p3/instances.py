@@ -15,7 +15,7 @@ from wsx.analysis.uncertainty import spread
 from wsx.report.findings import Cell, Claim, Findings, Plot, ResultTable, Series, limits, verdict
 from wsx.studies.images import ImageChoice
 from wsx.studies.papers._base import STUDIES, Step, Study
-from wsx.studies.papers.cell64 import ALL, SOURCE, Cell64Settings, cell64_settings, seeds_of
+from wsx.studies.papers.p3.cell64 import ALL, SOURCE, Cell64Settings, cell64_settings, seeds_of
 from wsx.studies.papers.steps import ScoreCheckpoints, Scoring, TrainSupernets, panel_of
 from wsx.training.run import RunConfig
 

@@ -13,10 +13,9 @@ from wsx.analysis.stability import Stability, random_s_tau, s_tau, truth_stabili
 from wsx.analysis.trajectories import rank_distributions
 from wsx.analysis.uncertainty import spread
 from wsx.report.findings import Cell, Claim, Findings, Plot, ResultTable, Series, limits, verdict
-from wsx.studies.images import ImageChoice
 from wsx.studies.papers._base import STUDIES, Step, Study
-from wsx.studies.papers.p3.cell64 import ALL, SOURCE, Cell64Settings, cell64_settings, seeds_of
-from wsx.studies.papers.steps import ScoreCheckpoints, Scoring, TrainSupernets, panel_of
+from wsx.studies.papers.p3.cell64 import SOURCE, Cell64Settings, cell64_settings, seeds_of
+from wsx.studies.papers.steps import ScoreCheckpoints, TrainSupernets, panel_of
 from wsx.training.run import RunConfig
 
 KINDS = {
@@ -52,11 +51,10 @@ class Instances(Study):
             for kind in KINDS
             for seed in settings.seeds
         }
-        scoring = Scoring(ALL, settings.bn, ImageChoice(n=settings.n_images or None))
         any_config = next(iter(runs.values()))
         return [
             TrainSupernets("train", runs),
-            ScoreCheckpoints("score", any_config, tuple(runs), "last", 1, scoring),
+            ScoreCheckpoints("score", any_config, tuple(runs), "last", 1, settings.scoring),
             *settings.truth_steps(),
         ]
 

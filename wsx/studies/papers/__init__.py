@@ -1,4 +1,4 @@
-"""The experiments of the three papers, by name in ``STUDIES``: a folder for each paper, a module for each study."""
+"""The experiments of the three papers, by name in ``STUDIES``: a folder for a paper, a module for a study."""
 
 from wsx.studies.papers import p1, p2, p3  # noqa: F401  (they register their studies)
 from wsx.studies.papers._base import SCALES, STUDIES, Machine, Settings, Step, Study, settings_of

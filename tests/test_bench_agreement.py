@@ -10,6 +10,8 @@ from wsx.bench.contenders import BASELINES, Contender
 from wsx.bench.scoring import run_bench
 from wsx.errors import WsxError
 
+pytestmark = pytest.mark.slow
+
 
 def planted(subject, *, errors, precision="float32"):
     """A baseline that is wrong by so many images."""

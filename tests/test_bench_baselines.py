@@ -19,6 +19,8 @@ from wsx.data import load_data
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.supernets import supernet_of
 
+pytestmark = pytest.mark.slow
+
 MODES = (CALIBRATED, "running", "batch")
 
 
@@ -80,7 +82,6 @@ def test_exported_files_count_as_the_oracle_does(subject, expected):
     assert contender.score(subject.archs) == expected
 
 
-@pytest.mark.slow
 def test_files_of_the_default_exporter_count_as_the_oracle_does():
     subject = tiny_subject("running", n_archs=1)
     (contender,) = exported.b8_dynamo(subject)

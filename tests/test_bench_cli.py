@@ -7,6 +7,8 @@ from small_run import N_IMAGES, small_run
 from wsx.bench import machine
 from wsx.cli import main
 
+pytestmark = pytest.mark.slow
+
 TINY = [
     *("--set", "channels=4", "--set", "cells=1", "--set", "image_size=8"),
     *("--workers", "1", "--device", "cpu"),
@@ -41,7 +43,6 @@ def wsx(monkeypatch, capsys):
     return call
 
 
-@pytest.mark.slow
 def test_a_quick_table_has_every_row_and_the_file_says_the_same(wsx, tmp_path, monkeypatch):
     monkeypatch.setattr("wsx.bench.tuned.BATCH_SIZES", {"cpu": (32,)})
     monkeypatch.setattr("wsx.bench.tuned.N_SEARCH_REPEATS", 1)
@@ -61,7 +62,6 @@ def test_a_quick_table_has_every_row_and_the_file_says_the_same(wsx, tmp_path, m
     assert "calibrate, ms" in printed
 
 
-@pytest.mark.slow
 def test_a_run_is_measured_on_its_own_images(wsx, run):
     arguments = ["--archs", "2", "--images", "50", "--repeats", "1", "--bn", "batch", "--json"]
     more = ["--batch-size", "32", "--baselines", "b1,b8", "--workers", "1", "--device", "cpu"]
@@ -81,7 +81,6 @@ def test_progress_goes_to_stderr_and_results_to_stdout(wsx):
     assert [row["name"] for row in json.loads(printed)["rows"]] == ["wsx"]
 
 
-@pytest.mark.slow
 def test_training_steps_are_measured(wsx, run, tmp_path):
     out = tmp_path / "steps.json"
     sizes = ["--batch-size", "8", "--steps", "1", "--repeats", "1", "--quiet", "--out", out]

@@ -24,6 +24,8 @@ from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.extract import extract
 from wsx.spaces.nasbench201 import CONV_3X3, NONE, SKIP
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 ROW_FIELDS = {
     "name",

@@ -24,9 +24,10 @@ def test_the_blocks_of_the_readme_run(tmp_path):
         "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
     }
-    for number, (language, block) in enumerate(blocks):
-        folder = tmp_path / str(number)
-        folder.mkdir()
+    # In one folder, as by a reader who tries both: what the first has trained and scored, the second goes on with.
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    for language, block in blocks:
         runner = ["sh", "-e", "-c"] if language == "sh" else [sys.executable, "-c"]
         done = subprocess.run(
             [*runner, block],

@@ -46,9 +46,7 @@ SMALLEST: dict[str, Smallest] = {
     "nasbenchmacro": Smallest({"channels": 4, "n_classes": 3, "image_size": 16}, is_slow=True),
     "nasbench101": Smallest(NASBENCH101, is_slow=True),
     **{
-        f"nasbench101-{name}": Smallest(
-            NASBENCH101, is_slow=name not in ("a1", "v3"), same_as="nasbench101"
-        )
+        f"nasbench101-{name}": Smallest(NASBENCH101, is_slow=name != "v3", same_as="nasbench101")
         for name in ("a1", "a2", "a3", "a4", "residual", "no-residual", "v3", "v4", "v5", "v6")
     },
     "nasbench101-1shot1c": Smallest(NASBENCH101, is_slow=True, same_as="nasbench101"),

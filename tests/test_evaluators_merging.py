@@ -50,7 +50,10 @@ def engine_of(some, bn):
 
 
 @pytest.mark.parametrize("bn", MODES)
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize(
+    "space",
+    [pytest.param(s, marks=[pytest.mark.slow] * (s == "proxylessnas")) for s in SPACES],
+)
 def test_scores_of_one_model_equal_those_one_by_one(space, bn):
     some = case(space, bn)
     engine = engine_of(some, bn)

@@ -242,7 +242,9 @@ def test_another_name_of_what_diverged_is_a_row_that_says_so():
     assert (report.n_finished, report.n_failed) == (1, len(others))
 
 
-@pytest.mark.parametrize("n_laps", [0, 1, 10, 60, 95, 110])
+@pytest.mark.parametrize(
+    "n_laps", [0, 60, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 10, 95, 110))]
+)
 def test_interrupted_and_resumed_finds_the_same(tmp_path, n_laps):
     archs = some_archs(100)
     _, expected = race(archs)

@@ -32,6 +32,8 @@ from wsx.studies.race import check_race
 from wsx.studies.run_subnets import RunSubnets
 from wsx.studies.scoring import Listener, ScoringOptions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
@@ -50,7 +52,6 @@ def reference(run, tmp_path_factory):
     return read_table(out)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [ONE_WORKER, ScoringOptions(7, 2)])
 def test_a_race_on_a_supernet_equals_the_exhaustive_answer(run, reference, tmp_path, options):
     out = tmp_path / "s.h5"
@@ -74,7 +75,6 @@ def test_a_race_on_a_supernet_equals_the_exhaustive_answer(run, reference, tmp_p
     assert outcomes(read_table(out)) == outcomes(reference)
 
 
-@pytest.mark.slow
 def test_a_folder_races_as_its_run_does(run, reference, tmp_path):
     choice = ArchChoice(file=write_archs(tmp_path / "archs.txt", ARCHS))
     export_run(RunSubnets(run, BN), tmp_path / "subnets", choice=choice, n_verified=0)
@@ -91,7 +91,6 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.slow
 def test_a_race_on_a_supernet_resumes(run, reference, tmp_path):
     def stop(n_done, n_at_most, note):
         if n_done > 8 * N_IMAGES:
@@ -159,7 +158,6 @@ def test_the_command_races(run, reference, tmp_path, monkeypatch, capsys):
     assert "the top must hold at least 1 arch, got 0" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_killed_race_goes_on(run, reference, tmp_path):
     archs, out = write_archs(tmp_path / "archs.txt", ARCHS), tmp_path / "s.h5"
     arguments = [sys.executable, "-m", "wsx.cli", *command(run, archs, out, "--race", "3")]

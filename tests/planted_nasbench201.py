@@ -1,12 +1,7 @@
-"""Studies of NAS-Bench-201 on planted truth, and whole through the command line."""
-
-import json
-from pathlib import Path
+"""Studies of NAS-Bench-201 on planted truth."""
 
 import numpy as np
-import pytest
 
-from wsx.cli import main
 from wsx.spaces import SPACES
 from wsx.studies.papers.steps import TrainSupernets
 from wsx.studies.papers.variants import RankedSettings
@@ -44,29 +39,3 @@ def differing(one, other):
     """Return the names of values in which two recipes differ."""
     a, b = one.as_dict(), other.as_dict()
     return {name for name in a if a[name] != b[name]}
-
-
-def run_whole(name, out, capsys):
-    """Run a study at its smallest scale twice; return its findings after seeing that the repeat did nothing."""
-    command = ["wsx", "study", name, "--scale", "tiny", "--out", str(out)]
-    command += ["--workers", "1", "--json", "--quiet"]
-
-    def run():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sys.argv", command)
-            with pytest.raises(SystemExit) as end:
-                main()
-        assert end.value.code == 0
-        return json.loads(capsys.readouterr().out)
-
-    def written():
-        names = ("*.safetensors", "*.h5", "*.txt")
-        return {path: path.stat().st_mtime_ns for glob in names for path in out.rglob(glob)}
-
-    found = run()
-    before = written()
-    assert run() == found == json.loads((Path(out) / "findings.json").read_text())
-    assert written() == before
-    assert {claim["verdict"] for claim in found["claims"]} <= {"holds", "does not hold", "open"}
-    assert all("nan" not in claim["evidence"] for claim in found["claims"])
-    return found

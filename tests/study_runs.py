@@ -26,13 +26,19 @@ def run_twice(name, out, capsys):
         return json.loads(capsys.readouterr().out)
 
     found = run()
-    written = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    times = _written(out)
     assert run() == found == json.loads((out / "findings.json").read_text())
-    assert written == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    assert _written(out) == times
     assert {claim["verdict"] for claim in found["claims"]} <= {"holds", "does not hold", "open"}
+    assert all("nan" not in claim["evidence"] for claim in found["claims"])
     assert found["tables"]
     assert all(series["x"] for plot in found["plots"] for series in plot["series"])
-    return found, written
+    return found, [path for path in times if path.suffix == ".safetensors"]
+
+
+def _written(out):
+    globs = ("*.safetensors", "*.h5", "*.txt")
+    return {path: path.stat().st_mtime_ns for glob in globs for path in out.rglob(glob)}
 
 
 def plant_truth(monkeypatch, texts=TEXTS, truth=TRUTH):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import planted_nasbench201 as planted
 import pytest
+from study_runs import run_twice
 
 from wsx.errors import OptionError
 from wsx.studies.panel import read_panel
@@ -154,11 +155,11 @@ def test_parts_that_do_not_fill_the_epochs_are_refused(values, tmp_path):
 @pytest.mark.slow
 def test_the_whole_study_at_its_smallest_scale(tmp_path, capsys):
     out = tmp_path / "study"
-    found = planted.run_whole("branches", out, capsys)
+    found, _ = run_twice("branches", out, capsys)
     assert [len(table["rows"]) for table in found["tables"]] == [6, 10]
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     (out / "done" / "part-2").unlink()
-    assert planted.run_whole("branches", out, capsys) == found
+    assert run_twice("branches", out, capsys)[0] == found
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     fixed = {tuple(row[:2]): row[2] for row in found["tables"][1]["rows"]}
     assert fixed["nothing fixed", "0"] == ""

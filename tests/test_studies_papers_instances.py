@@ -1,13 +1,12 @@
 """The study of independent supernets: whole at its smallest scale, and its verdicts on planted scores."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from study_runs import run_twice
 
-from wsx.cli import main
 from wsx.studies.papers import STUDIES, settings_of
 from wsx.studies.papers.p3 import instances
 from wsx.studies.papers.p3.cell64 import Cell64Settings
@@ -88,35 +87,8 @@ def test_the_bottom_is_found_more_often_than_the_top(monkeypatch, good, bad, rig
 
 @pytest.mark.slow
 def test_the_whole_study_at_its_smallest_scale(tmp_path, capsys):
-    out = tmp_path / "study"
-    command = [
-        "wsx",
-        "study",
-        "instances",
-        "--scale",
-        "tiny",
-        "--out",
-        str(out),
-        "--workers",
-        "1",
-        "--json",
-        "--quiet",
-    ]
-
-    def run(monkeypatch):
-        monkeypatch.setattr("sys.argv", command)
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert end.value.code == 0
-        return json.loads(capsys.readouterr().out)
-
-    with pytest.MonkeyPatch.context() as patch:
-        found = run(patch)
-        written = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
-        assert run(patch) == found == json.loads((out / "findings.json").read_text())
-    assert len(written) == 18
-    assert written == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    found, weights = run_twice("instances", tmp_path / "study", capsys)
+    assert len(weights) == 18
     assert [len(table["rows"]) for table in found["tables"]] == [5, 4]
     (plot,) = found["plots"]
     assert len(plot["series"][0]["x"]) == 8
-    assert {claim["verdict"] for claim in found["claims"]} <= {"holds", "does not hold", "open"}

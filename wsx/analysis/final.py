@@ -18,9 +18,9 @@ from wsx.analysis.metrics import Metric, MetricKind, few_reason
 from wsx.analysis.ranks import average_ranks, kendall_tau, undefined_reason
 from wsx.analysis.summary import Estimate, estimate_metrics
 from wsx.analysis.top import (
-    _membership,
     best_rank_at,
     mean_truth_at,
+    membership,
     regret_at,
     surpass_random,
 )
@@ -248,7 +248,7 @@ def _worst_share(predicted: FloatArray, truth: FloatArray, k: int) -> float:
 def _median_share(predicted: FloatArray, truth: FloatArray, k: int) -> float:
     ranks = average_ranks(truth)
     order = np.argsort(ranks)
-    seen = np.cumsum(_membership(predicted, k)[order])
+    seen = np.cumsum(membership(predicted, k)[order])
     # Shares of ties add up to k only within rounding; half of an even k lies between two ranks.
     low = np.searchsorted(seen, k / 2 - 1e-9)
     high = min(int(np.searchsorted(seen, k / 2 + 1e-9)), ranks.size - 1)

@@ -31,7 +31,7 @@ def precision_at(predicted: npt.ArrayLike, truth: npt.ArrayLike, k: int, *, n_go
     """
     scores, values = as_pair(predicted, truth)
     check_count(n_good, "n_good", at_most=values.size)
-    return float(_membership(scores, k) @ _membership(values, n_good)) / k
+    return float(membership(scores, k) @ membership(values, n_good)) / k
 
 
 def top_overlap(predicted: npt.ArrayLike, truth: npt.ArrayLike, k: int) -> float:
@@ -63,7 +63,7 @@ def mean_truth_at(predicted: npt.ArrayLike, truth: npt.ArrayLike, k: int) -> flo
         OptionError: Some values are not finite, or k is out of range.
     """
     scores, values = as_pair(predicted, truth)
-    return float(_membership(scores, k) @ values) / k
+    return float(membership(scores, k) @ values) / k
 
 
 def regret_at(predicted: npt.ArrayLike, truth: npt.ArrayLike, k: int) -> float:
@@ -167,14 +167,14 @@ def _cut(values: FloatArray, k: int) -> float:
     return float(np.partition(values, values.size - k)[values.size - k])
 
 
-def _membership(values: FloatArray, k: int) -> FloatArray:
+def membership(values: FloatArray, k: int) -> FloatArray:
     """Return the probability that each arch is in the top k when ties are broken at random."""
     check_count(k, "k", at_most=values.size)
     cut = _cut(values, k)
     above, tied = values > cut, values == cut
     share = (k - np.count_nonzero(above)) / np.count_nonzero(tied)
-    membership: FloatArray = above + tied * share
-    return membership
+    chances: FloatArray = above + tied * share
+    return chances
 
 
 def _best_of_top(scores: FloatArray, values: FloatArray, k: int) -> tuple[FloatArray, FloatArray]:

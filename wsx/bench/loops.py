@@ -72,10 +72,7 @@ def p1(subject: Subject) -> list[Contender]:
         return n_correct
 
     what = "P1: state copied, calibrated with hooks, restored; PIL images"
-
-    def score(archs: Sequence[Arch]) -> list[int]:
-        return [score_one(arch) for arch in archs]
-
+    score = _one_by_one(score_one)
     return [Contender("p1", what, mode, batch_size, score, n_archs=N_ARCHS)]
 
 
@@ -98,11 +95,12 @@ def b4(subject: Subject) -> list[Contender]:
         return evaluate(model, arch, batches, device)
 
     what = "Once-for-All: supernet copied to calibrate, batches in memory"
-
-    def score(archs: Sequence[Arch]) -> list[int]:
-        return [score_one(arch) for arch in archs]
-
+    score = _one_by_one(score_one)
     return [Contender("b4", what, mode, batch_size, score, n_archs=N_ARCHS)]
+
+
+def _one_by_one(score_one: Callable[[Arch], int]) -> Callable[[Sequence[Arch]], list[int]]:
+    return lambda archs: [score_one(arch) for arch in archs]
 
 
 def evaluate(model: nn.Module, arch: Arch, batches: Batches, device: torch.device) -> int:

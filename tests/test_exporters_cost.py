@@ -2,9 +2,13 @@ import torch
 from torch import nn
 
 from wsx.exporters import functions  # noqa: F401
-from wsx.exporters.cost import graph_cost
+from wsx.exporters.batchnorm import BatchNormMode
+from wsx.exporters.cost import graph_cost, subnet_cost
+from wsx.exporters.export import export_subnets
 from wsx.exporters.recorder import Recorder, weight_file
-from wsx.spaces import Cost
+from wsx.exporters.subnets import SubnetRecorder
+from wsx.spaces import SPACES, Cost
+from wsx.supernets import build_supernet
 
 
 class Everything(nn.Module):
@@ -58,3 +62,19 @@ def test_what_reaches_no_output_costs_nothing():
             return self.live(x)
 
     assert cost_of(DeadEnd(), (2, 3, 3)) == Cost(4, 9 * 4)
+
+
+def test_an_export_says_what_scoring_says_of_dead_edges(tmp_path):
+    space = SPACES["nasbench201"]
+    arch = space.parse("|nor_conv_3x3~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|")
+    recorder = SubnetRecorder(
+        build_supernet(space.name, {"channels": 2, "cells": 1}, seed=0).eval(),
+        BatchNormMode("running"),
+    )
+    report = export_subnets(
+        recorder, [arch], tmp_path / "subnets", facts={"checkpoint_sha256": "0"}
+    )
+    row, said = report.folder.rows[arch], subnet_cost(recorder, arch)
+    assert (row.params, row.flops) == (said.params, said.flops)
+    # The 3x3 convolution leads nowhere: the public table counts it, the file does not hold it.
+    assert said.params > graph_cost(recorder.record(arch), recorder.weights).params

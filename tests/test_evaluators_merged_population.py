@@ -20,10 +20,11 @@ from typer.testing import CliRunner
 
 from wsx.cli import app
 from wsx.evaluators.batches import Tally
+from wsx.evaluators.chunks import MAX_CHUNK, chunks_of
 from wsx.evaluators.engines import OnnxEngine, Timing
 from wsx.evaluators.merging import MergeLimits
 from wsx.evaluators.plan import Bundle, Group
-from wsx.evaluators.population import MAX_CHUNK, _chunks, score_population
+from wsx.evaluators.population import score_population
 from wsx.exporters.subnets import SubnetRecorder
 from wsx.spaces.nasbench201 import NASBENCH201
 from wsx.store import MemoryStore, ScoreKey
@@ -208,10 +209,23 @@ def test_scores_given_to_the_wrong_subnets_would_show():
 @pytest.mark.parametrize("sizes", [[1] * 100, [16] * 5, [5, 5, 5, 5, 1, 1], [64, 1, 64], []])
 def test_chunks_hold_every_bundle_once_and_few_groups(sizes, n_workers):
     bundles = [Bundle([Group(f"{i}.{j}", []) for j in range(n)]) for i, n in enumerate(sizes)]
-    chunks = list(_chunks(bundles, n_workers))
+    chunks = list(chunks_of(bundles, n_workers))
     assert [bundle for chunk in chunks for bundle in chunk] == bundles
     for chunk in chunks:
         assert len(chunk) == 1 or sum(len(b.groups) for b in chunk) <= MAX_CHUNK
+
+
+def test_the_last_chunks_are_single_bundles_and_those_that_cost_most_come_first():
+    costs = np.random.default_rng(0).permutation(50).tolist()
+    bundles = [Bundle([Group(str(cost), [])], cost, cost) for cost in costs]
+    chunks = [[bundle.cost_together for bundle in chunk] for chunk in chunks_of(bundles, 2)]
+    assert [cost for chunk in chunks for cost in chunk] == [
+        *costs[:-8],
+        *sorted(costs[-8:], reverse=True),
+    ]
+    assert [len(chunk) for chunk in chunks[-8:]] == [1] * 8
+    assert sorted(map(len, chunks), reverse=True) == list(map(len, chunks))
+    assert len(chunks[0]) > 4
 
 
 def test_the_command_line_reports_merging(run, tmp_path):

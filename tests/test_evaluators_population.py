@@ -10,8 +10,9 @@ from small_run import AtOnce, by_text, outcomes, some_archs
 
 from wsx.errors import ExportError, StoreError
 from wsx.evaluators.batches import Tally
+from wsx.evaluators.chunks import MAX_CHUNK
 from wsx.evaluators.engines import Timing
-from wsx.evaluators.population import MAX_CHUNK, score_population
+from wsx.evaluators.population import score_population
 from wsx.spaces.nasbench201 import NASBENCH201
 from wsx.store import MemoryStore, ScoreKey, open_store
 

@@ -7,11 +7,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from wsx.errors import ExportError, OptionError
+from wsx.evaluators.blocks import cpu_block_size
 from wsx.exporters.batchnorm import (
     BatchNormMode,
     calibrated_nodes,
     split_statistics,
 )
+from wsx.exporters.emission import Target
 from wsx.exporters.emit import emit_calibration, emit_subnet
 from wsx.exporters.extract import to_module
 from wsx.exporters.recorder import Recorder, weight_file
@@ -161,7 +163,12 @@ def test_a_subnet_without_norms_cannot_be_calibrated():
 # Against a computation by hand -----------------------------------------------------------------------------
 
 variants = pytest.mark.parametrize("is_affine", [True, False])
-forms = pytest.mark.parametrize("has_fused_norm", [True, False])
+TARGETS = {
+    "reductions": Target(has_fused_norm=False),
+    "fused": Target(),
+    "blocked": Target(block_size=cpu_block_size()),
+}
+forms = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 
 
 def twin(randomise_norms, is_affine, tracks_statistics=True):
@@ -173,15 +180,15 @@ def twin(randomise_norms, is_affine, tracks_statistics=True):
 @forms
 @pytest.mark.parametrize("tracks_statistics", [True, False])
 def test_batch_mode_computes_with_the_batchs_statistics(
-    randomise_norms, run_onnx, is_affine, has_fused_norm, tracks_statistics
+    randomise_norms, run_onnx, is_affine, target, tracks_statistics
 ):
     model = twin(randomise_norms, is_affine, tracks_statistics)
     graph, weights = record(model, "batch")
     x = images()
     expected, _ = twin_by_hand(model, x)
-    emitted = emit_subnet(graph, weights, has_fused_norm=has_fused_norm)
+    emitted = emit_subnet(graph, weights, target=target)
     fused = [n for n in emitted.graph.node if any(a.name == "training_mode" for a in n.attribute)]
-    assert len(fused) == 3 * has_fused_norm
+    assert len(fused) == 3 * target.has_fused_norm
     (exported,) = run_onnx(emitted, weights, x)
     np.testing.assert_allclose(exported, expected, rtol=0, atol=2e-5)
     with torch.no_grad():
@@ -205,14 +212,14 @@ def test_running_mode_computes_with_the_tracked_averages(randomise_norms, run_on
 @variants
 @forms
 def test_calibration_measures_and_the_calibrated_subnet_uses_the_statistics(
-    randomise_norms, run_onnx, is_affine, has_fused_norm
+    randomise_norms, run_onnx, is_affine, target
 ):
     model = twin(randomise_norms, is_affine)
     graph, weights = record(model, CALIBRATED)
     calibration, x = images(1), images(2, n=3)
     _, expected = twin_by_hand(model, calibration)
     means, variances = run_onnx(
-        emit_calibration(graph, weights, has_fused_norm=has_fused_norm), weights, calibration
+        emit_calibration(graph, weights, target=target), weights, calibration
     )
     # Biased variance: with 16 values in a row the unbiased one would be 7 % larger.
     statistics = split_statistics(graph, means, variances)
@@ -292,14 +299,14 @@ def hooked_statistics(supernet, arch, x):
 
 
 @forms
-def test_a_supernets_calibration_agrees_with_hooks(make_supernet, run_onnx, has_fused_norm):
+def test_a_supernets_calibration_agrees_with_hooks(make_supernet, run_onnx, target):
     supernet = make_supernet(image_size=8)
     recorder = SubnetRecorder(supernet, CALIBRATED)
     x = images(3, n=24, shape=(3, 8, 8))
     for index in (6111, 857, 12_000):
         arch = SPACE.arch_at(index)
         graph = recorder.record(arch)
-        model = emit_calibration(graph, recorder.weights, has_fused_norm=has_fused_norm)
+        model = emit_calibration(graph, recorder.weights, target=target)
         means, variances = run_onnx(model, recorder.weights, x)
         expected, _ = hooked_statistics(supernet, arch, x)
         for node in calibrated_nodes(graph):
@@ -321,5 +328,7 @@ def test_batch_statistics_survive_a_mean_far_from_zero(run_onnx):
 
     graph, weights = record(One().eval(), "batch")
     expected = F.batch_norm(torch.from_numpy(images()).double(), None, None, training=True)
-    (exported,) = run_onnx(emit_subnet(graph, weights, has_fused_norm=False), weights, images())
+    (exported,) = run_onnx(
+        emit_subnet(graph, weights, target=TARGETS["reductions"]), weights, images()
+    )
     np.testing.assert_allclose(exported, expected, rtol=0, atol=2e-3)

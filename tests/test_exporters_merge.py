@@ -6,10 +6,12 @@ import pytest
 from merging_cases import MODES, SPACES, Case, case
 
 from wsx.errors import ExportError
+from wsx.evaluators.blocks import target_of
 from wsx.evaluators.devices import CPU, SessionFactory
 from wsx.exporters import merge
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.cost import node_multiply_adds
+from wsx.exporters.emission import PORTABLE, Target
 from wsx.exporters.emit import INPUT, emit_merged, emit_subnet
 from wsx.exporters.graph import BATCH, Graph, GraphBuilder, node_kind
 from wsx.exporters.merge import merge_calibration, merge_graphs, sharing_keys
@@ -22,26 +24,28 @@ def logits(case: Case, model) -> list[np.ndarray]:
     return session.run(None, {INPUT: case.images.floats()})
 
 
-def alone(case: Case, graph: Graph) -> np.ndarray:
+def alone(case: Case, graph: Graph, target: Target = PORTABLE) -> np.ndarray:
     statistics = case.calibrator and case.calibrator(graph)
-    return logits(case, emit_subnet(graph, case.recorder.weights, statistics=statistics))[0]
+    weights = case.recorder.weights
+    return logits(case, emit_subnet(graph, weights, statistics=statistics, target=target))[0]
 
 
-def together(case: Case, graphs: list[Graph]) -> list[np.ndarray]:
+def together(case: Case, graphs: list[Graph], target: Target = PORTABLE) -> list[np.ndarray]:
     statistics = case.calibrator and case.calibrator(merge_calibration(graphs).graph)
-    merged = merge_graphs(graphs)
-    return logits(case, emit_merged(merged, case.recorder.weights, statistics=statistics))
+    merged, weights = merge_graphs(graphs), case.recorder.weights
+    return logits(case, emit_merged(merged, weights, statistics=statistics, target=target))
 
 
+@pytest.mark.parametrize("target", [PORTABLE, target_of(CPU)], ids=["portable", "here"])
 @pytest.mark.parametrize("bn", MODES)
 @pytest.mark.parametrize("space", SPACES)
-def test_logits_of_a_merged_model_equal_those_one_by_one_bit_by_bit(space, bn):
+def test_logits_of_a_merged_model_equal_those_one_by_one_bit_by_bit(space, bn, target):
     some = case(space, bn)
     graphs = some.graphs
-    found = together(some, graphs)
+    found = together(some, graphs, target)
     assert len(merge_graphs(graphs).graph.nodes) < sum(len(graph.nodes) for graph in graphs)
     for values, graph in zip(found, graphs, strict=True):
-        assert np.array_equal(values, alone(some, graph))
+        assert np.array_equal(values, alone(some, graph, target))
     # Unequal subnets give unequal logits, or equality would mean little.
     assert len({values.tobytes() for values in found}) == len(graphs)
 

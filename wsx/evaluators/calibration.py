@@ -10,6 +10,7 @@ import numpy as np
 from wsx.data import ImageSet
 from wsx.errors import DataError
 from wsx.evaluators.batches import DeviceImages
+from wsx.evaluators.blocks import target_of
 from wsx.evaluators.devices import SessionFactory
 from wsx.exporters.batchnorm import BatchNormMode, Statistics, split_statistics
 from wsx.exporters.emit import MEANS, VARIANCES, emit_calibration
@@ -50,9 +51,7 @@ class Calibrator:
 
     def __call__(self, graph: Graph) -> Statistics:
         """Return the statistics of every calibrated node of a graph."""
-        model = emit_calibration(
-            graph, self._weights, has_fused_norm=self._factory.device.has_fused_norm
-        )
+        model = emit_calibration(graph, self._weights, target=target_of(self._factory.device))
         session = self._factory.session(model.SerializeToString())
         rows = self._images.run(session, [MEANS, VARIANCES])
         means, variances = (_mean([row[i] for row in rows]) for i in range(2))

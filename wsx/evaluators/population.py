@@ -14,14 +14,12 @@ import numpy as np
 
 from wsx.errors import WsxError
 from wsx.evaluators.batches import Tally
+from wsx.evaluators.chunks import chunks_of
 from wsx.evaluators.engines import Engine, MergingEngine, Timing
 from wsx.evaluators.merging import MergePlanner
 from wsx.evaluators.plan import Bundle, Group, make_plan
 from wsx.spaces import Arch, Cost, Space
 from wsx.store import Campaign, Score
-
-MAX_CHUNK = 16
-"""Groups per chunk at most, but for larger bundles: a crash loses no more than the chunks in flight."""
 
 UNKNOWN_COST = Cost(-1, -1)
 
@@ -139,7 +137,7 @@ def _run(
     bundles: list[Bundle], engine: Engine, rows: "_Rows", executor: Executor, n_workers: int
 ) -> Iterator[Chunk]:
     """Yield the scores of chunks as they end, with a bounded number of chunks in flight."""
-    chunks = _chunks(bundles, n_workers)
+    chunks = chunks_of(bundles, n_workers)
     running: set[Future[Chunk]] = set()
     try:
         while True:
@@ -153,21 +151,6 @@ def _run(
     finally:
         for future in running:
             future.cancel()
-
-
-def _chunks(bundles: list[Bundle], n_workers: int) -> Iterator[list[Bundle]]:
-    n_groups = sum(len(bundle.groups) for bundle in bundles)
-    n_most = min(MAX_CHUNK, max(1, math.ceil(n_groups / (4 * n_workers))))
-    chunk: list[Bundle] = []
-    n_free = n_most
-    for bundle in bundles:
-        if chunk and len(bundle.groups) > n_free:
-            yield chunk
-            chunk, n_free = [], n_most
-        chunk.append(bundle)
-        n_free -= len(bundle.groups)
-    if chunk:
-        yield chunk
 
 
 def score_chunk(engine: Engine, rows: "_Rows", chunk: list[Bundle]) -> Chunk:

@@ -19,7 +19,8 @@ from wsx.errors import WsxError
 from wsx.evaluators.batches import Tally
 from wsx.evaluators.engines import Timing
 from wsx.evaluators.plan import Plan, make_plan
-from wsx.evaluators.population import MAX_CHUNK, PopulationReport, score_population
+from wsx.evaluators.chunks import MAX_CHUNK
+from wsx.evaluators.population import PopulationReport, score_population
 from wsx.evaluators.race_engine import RaceEngine, Runner
 from wsx.evaluators.race_report import RaceReport, Winner
 from wsx.spaces import Arch, Cost, Space

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import onnx
 
+from wsx.evaluators.blocks import target_of
 from wsx.evaluators.calibration import Calibrator
 from wsx.evaluators.devices import Device, SessionFactory
 from wsx.exporters.batchnorm import BatchNormMode
@@ -123,7 +124,7 @@ class SupernetSource:
         self.macro = recorder.macro
         self.weights = recorder.weights
         self._recorder = recorder
-        self._device = device
+        self._target = target_of(device)
         self._calibrator = calibrator
 
     def function_key(self, arch: Arch) -> str:
@@ -141,9 +142,7 @@ class SupernetSource:
         recorded_s = time.perf_counter()
         statistics = None if self._calibrator is None else self._calibrator(graph)
         calibrated_s = time.perf_counter()
-        model = emit_subnet(
-            graph, self.weights, statistics=statistics, has_fused_norm=self._device.has_fused_norm
-        )
+        model = emit_subnet(graph, self.weights, statistics=statistics, target=self._target)
         attach_scoring_head(model)
         return Prepared(
             model.SerializeToString(),
@@ -172,9 +171,7 @@ class SupernetSource:
             seconds_calibrate = [part * seconds for part in self._shares(calibration)]
         calibrated_s = time.perf_counter()
         merged = merge_graphs(graphs)
-        model = emit_merged(
-            merged, self.weights, statistics=statistics, has_fused_norm=self._device.has_fused_norm
-        )
+        model = emit_merged(merged, self.weights, statistics=statistics, target=self._target)
         attach_scoring_head(model)
         return PreparedTogether(
             model.SerializeToString(),

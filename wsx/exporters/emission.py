@@ -17,10 +17,31 @@ from wsx.version import __version__
 OPSET = 17
 IR_VERSION = 9
 
+BLOCKED = "com.microsoft.nchwc"
+"""Domain of the operators that ONNX Runtime has for images whose channels lie in blocks."""
+
 # Templates are filled with names of one length; a graph with more values than these has longer ones.
 VALUE_NAMES = [f"v{i:04d}" for i in range(10_000)]
 N_NAME_BYTES = len(VALUE_NAMES[0])
 _NAME_BYTES = {name: name.encode() for name in VALUE_NAMES}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a model may use of the provider that runs it.
+
+    Attributes:
+        has_fused_norm: Batch-statistics BatchNorm may be one node, which the CPU provider runs fast and the CUDA
+            provider does not have; otherwise it is written as reductions.
+        block_size: Channels of a block in ONNX Runtime's own layout, whose operators may then be named; 0 in
+            models that must be plain ONNX.
+    """
+
+    has_fused_norm: bool = True
+    block_size: int = 0
+
+
+PORTABLE = Target()
 
 
 @dataclass(frozen=True)
@@ -50,15 +71,14 @@ class Emission:
 
     Args:
         weights: Where weights lie; the model refers to them by offset.
-        has_fused_norm: Write batch-statistics BatchNorm as one node, which the CPU provider runs fast and
-            the CUDA provider does not have; otherwise as reductions.
+        target: What the model may use.
 
     Attributes:
         initializers: Weights and constants in use, by name.
     """
 
-    def __init__(self, weights: WeightFile, *, has_fused_norm: bool) -> None:
-        self.has_fused_norm = has_fused_norm
+    def __init__(self, weights: WeightFile, target: Target = PORTABLE) -> None:
+        self.target = target
         self.weights = weights
         self.initializers: dict[str, bytes] = {}
         self._nodes: list[bytes] = []
@@ -69,19 +89,29 @@ class Emission:
         """Where the next nodes go; grows with whatever is written."""
         return len(self._nodes)
 
-    def op(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+    def op(self, kind: str, inputs: list[str], *, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
-        return self.ops(kind, inputs, 1, **attributes)[0]
+        return self.ops(kind, inputs, 1, domain=domain, **attributes)[0]
 
-    def ops(self, kind: str, inputs: list[str], n_outputs: int, **attributes: Any) -> list[str]:
+    def ops(
+        self, kind: str, inputs: list[str], n_outputs: int, *, domain: str = "", **attributes: Any
+    ) -> list[str]:
         """Add a node and return the names of its outputs."""
         outputs = self._new_values(n_outputs)
-        self.named(kind, inputs, outputs, **attributes)
+        self.named(kind, inputs, outputs, domain=domain, **attributes)
         return outputs
 
-    def named(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
+    def named(
+        self,
+        kind: str,
+        inputs: list[str],
+        outputs: list[str],
+        *,
+        domain: str = "",
+        **attributes: Any,
+    ) -> None:
         """Add a node whose outputs have given names."""
-        content = wire.node_content(kind, tuple(attributes.items()))
+        content = wire.node_content(kind, tuple(attributes.items()), domain)
         self._nodes.append(wire.node(inputs, outputs, content))
 
     def repeat(self, template: Template, operands: list[str]) -> str | None:
@@ -161,6 +191,8 @@ class Emission:
             producer_version=__version__,
             opset_import=[helper.make_opsetid("", OPSET)],
         )
+        if self.target.block_size:
+            model.opset_import.append(helper.make_opsetid(BLOCKED, 1))
         helper.set_model_props(model, dict(metadata))
         graph = onnx.GraphProto(name="subnet", input=inputs, output=outputs)
         parts = [graph.SerializeToString(), *self._nodes, *self.initializers.values()]

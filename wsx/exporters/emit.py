@@ -3,16 +3,17 @@
 Opset 17 and IR 9, for which both the CPU and the CUDA provider have kernels of every operator used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx
 from onnx import TensorProto, helper
 
 from wsx.errors import ExportError
 from wsx.exporters.batchnorm import Statistics, calibrated_nodes
-from wsx.exporters.emission import Emission
+from wsx.exporters.blocked import BlockedWriter
+from wsx.exporters.emission import PORTABLE, Emission, Target
 from wsx.exporters.graph import BATCH, Graph, Shape
-from wsx.exporters.merge import MergedGraph
+from wsx.exporters.merge import MergedGraph, calibration_part
 from wsx.exporters.operators.norm import normalise, normalise_batch
 from wsx.exporters.templates import emit_node
 from wsx.exporters.text_model import emit_text_subnet, is_text
@@ -30,7 +31,7 @@ def emit_subnet(
     *,
     statistics: Statistics | None = None,
     metadata: Mapping[str, str] | None = None,
-    has_fused_norm: bool = True,
+    target: Target = PORTABLE,
 ) -> onnx.ModelProto:
     """Return the model images -> logits of a graph in one of the BatchNorm modes.
 
@@ -39,7 +40,7 @@ def emit_subnet(
         weights: The shared weights; the model refers to them by offset.
         statistics: Of each calibrated node, for graphs in calibrated mode.
         metadata: Written into the model's properties.
-        has_fused_norm: See ``Emission``.
+        target: What the model may use of the provider that runs it; files that are kept must be portable.
 
     Raises:
         ExportError: A calibrated node has no statistics.
@@ -50,7 +51,7 @@ def emit_subnet(
             weights,
             statistics=statistics,
             metadata=metadata,
-            has_fused_norm=has_fused_norm,
+            target=target,
         )
     )
 
@@ -61,7 +62,7 @@ def subnet_bytes(
     *,
     statistics: Statistics | None = None,
     metadata: Mapping[str, str] | None = None,
-    has_fused_norm: bool = True,
+    target: Target = PORTABLE,
 ) -> bytes:
     """Return what ``emit_subnet`` returns, serialised; to write it so is faster.
 
@@ -70,9 +71,9 @@ def subnet_bytes(
     """
     if is_text(graph):
         return emit_text_subnet(graph, weights, metadata or {}, output=LOGITS)
-    emission = Emission(weights, has_fused_norm=has_fused_norm)
-    names = _emit_nodes(emission, graph, statistics or {})
-    emission.named("Identity", [names[-1]], [LOGITS])
+    emission = Emission(weights, target)
+    (logits,) = _emit_nodes(emission, graph, statistics or {}, [len(graph.nodes) - 1])
+    emission.named("Identity", [logits], [LOGITS])
     return _model(emission, graph, {LOGITS: graph.output.shape}, metadata or {})
 
 
@@ -81,7 +82,7 @@ def emit_merged(
     weights: WeightFile,
     *,
     statistics: Statistics | None = None,
-    has_fused_norm: bool = True,
+    target: Target = PORTABLE,
 ) -> onnx.ModelProto:
     """Return the model images -> logits of every subnet, ``logits.0``, ``logits.1`` and so on.
 
@@ -89,23 +90,23 @@ def emit_merged(
         merged: The subnets.
         weights: The shared weights; the model refers to them by offset.
         statistics: Of each calibrated node, for graphs in calibrated mode.
-        has_fused_norm: See ``Emission``.
+        target: What the model may use of the provider that runs it; files that are kept must be portable.
 
     Raises:
         ExportError: A calibrated node has no statistics.
     """
-    emission = Emission(weights, has_fused_norm=has_fused_norm)
-    names = _emit_nodes(emission, merged.graph, statistics or {})
+    emission = Emission(weights, target)
+    values = _emit_nodes(emission, merged.graph, statistics or {}, merged.outputs)
     shapes = {}
-    for number, position in enumerate(merged.outputs):
+    for number, (position, value) in enumerate(zip(merged.outputs, values, strict=True)):
         name = f"{LOGITS}.{number}"
-        emission.named("Identity", [names[position]], [name])
+        emission.named("Identity", [value], [name])
         shapes[name] = merged.graph.nodes[position].shape
     return _parsed(_model(emission, merged.graph, shapes, {}))
 
 
 def emit_calibration(
-    graph: Graph, weights: WeightFile, *, has_fused_norm: bool = True
+    graph: Graph, weights: WeightFile, *, target: Target = PORTABLE
 ) -> onnx.ModelProto:
     """Return the model images -> means, variances of all calibrated nodes in a row.
 
@@ -117,19 +118,13 @@ def emit_calibration(
     nodes = calibrated_nodes(graph)
     if not nodes:
         raise ExportError("the subnet has no BatchNorm layers to calibrate; use --bn running")
-    emission = Emission(weights, has_fused_norm=has_fused_norm)
-    rows: tuple[list[str], list[str]] = ([], [])
-    names: list[str] = []
-    last = max(i for i, node in enumerate(graph.nodes) if node.op == "batch_norm_calibrated")
-    for node in graph.nodes[: last + 1]:
-        operands = [names[i] for i in node.inputs]
-        if node.op == "batch_norm_calibrated":
-            value, mean, variance = normalise_batch(emission, node, operands[0])
-            rows[0].append(mean)
-            rows[1].append(variance)
-        else:
-            value = INPUT if node.op == "input" else emit_node(emission, node, operands)
-        names.append(value)
+    emission = Emission(weights, target)
+    part = calibration_part(graph)
+    if target.block_size:
+        writer = BlockedWriter(emission, part, INPUT)
+        rows = (writer.means, writer.variances)
+    else:
+        rows = _emit_calibration_nodes(emission, part)
     n_channels = sum(node.shape[1] for node in nodes)
     for output, parts in zip((MEANS, VARIANCES), rows, strict=True):
         emission.named("Concat", parts, [output], axis=0)
@@ -205,7 +200,13 @@ def score_outputs(suffix: str = "") -> tuple[str, str, str]:
     return CORRECT + suffix, LOSS_SUM + suffix, OUTCOMES + suffix
 
 
-def _emit_nodes(emission: Emission, graph: Graph, statistics: Statistics) -> list[str]:
+def _emit_nodes(
+    emission: Emission, graph: Graph, statistics: Statistics, outputs: Sequence[int]
+) -> list[str]:
+    """Write a graph and return the names of some of its values."""
+    if emission.target.block_size and any(n.op == "batch_norm_batch" for n in graph.nodes):
+        writer = BlockedWriter(emission, graph, INPUT)
+        return [writer.value(position) for position in outputs]
     names: list[str] = []
     for node in graph.nodes:
         operands = [names[i] for i in node.inputs]
@@ -219,7 +220,24 @@ def _emit_nodes(emission: Emission, graph: Graph, statistics: Statistics) -> lis
             names.append(normalise(emission, node, operands[0], statistics[node.digest]))
         else:
             names.append(emit_node(emission, node, operands))
-    return names
+    return [names[position] for position in outputs]
+
+
+def _emit_calibration_nodes(emission: Emission, graph: Graph) -> tuple[list[str], list[str]]:
+    """Write a graph whose norms measure, and return the names of their means and variances."""
+    means: list[str] = []
+    variances: list[str] = []
+    names: list[str] = []
+    for node in graph.nodes:
+        operands = [names[i] for i in node.inputs]
+        if node.op == "batch_norm_calibrated":
+            value, mean, variance = normalise_batch(emission, node, operands[0])
+            means.append(mean)
+            variances.append(variance)
+        else:
+            value = INPUT if node.op == "input" else emit_node(emission, node, operands)
+        names.append(value)
+    return means, variances
 
 
 def _model(

@@ -12,7 +12,7 @@ from wsx.exporters.operators import OPERATORS
 
 def emit_node(emission: Emission, node: Node, operands: list[str]) -> str:
     """Write a node, given the names of its operands, and return the name of its value."""
-    key = (node.identity, node.shape, len(operands), emission.has_fused_norm)
+    key = (node.identity, node.shape, len(operands), emission.target)
     templates: dict[Any, Template | None] = emission.weights.emitted
     if key not in templates:
         templates[key] = _Learner(emission, len(operands)).template(node)
@@ -25,7 +25,7 @@ class _Learner(Emission):
     """Notes what one node becomes, and whether it would be the same anywhere else."""
 
     def __init__(self, emission: Emission, n_operands: int) -> None:
-        super().__init__(emission.weights, has_fused_norm=emission.has_fused_norm)
+        super().__init__(emission.weights, emission.target)
         self._operands = [f"operand {i}" for i in range(n_operands)]
         self._values = {name: place for place, name in enumerate(self._operands)}
         self._pattern: list[bytes] = []
@@ -45,10 +45,12 @@ class _Learner(Emission):
             self._values.get(output, output),
         )
 
-    def ops(self, kind: str, inputs: list[str], n_outputs: int, **attributes: Any) -> list[str]:
+    def ops(
+        self, kind: str, inputs: list[str], n_outputs: int, *, domain: str = "", **attributes: Any
+    ) -> list[str]:
         outputs = [f"value {len(self._values) + i}" for i in range(n_outputs)]
         self._values |= {name: len(self._values) + i for i, name in enumerate(outputs)}
-        content = wire.node_content(kind, tuple(attributes.items()))
+        content = wire.node_content(kind, tuple(attributes.items()), domain)
         pieces, n_bytes = [], len(content)
         numbers = [wire.NODE_INPUT] * len(inputs) + [wire.NODE_OUTPUT] * n_outputs
         for number, name in zip(numbers, inputs + outputs, strict=True):
@@ -65,7 +67,15 @@ class _Learner(Emission):
         return outputs
 
     # Names that are given, nodes moved elsewhere and positions are those of one graph.
-    def named(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
+    def named(
+        self,
+        kind: str,
+        inputs: list[str],
+        outputs: list[str],
+        *,
+        domain: str = "",
+        **attributes: Any,
+    ) -> None:
         self._is_repeatable = False
 
     def node(self, node: onnx.NodeProto) -> None:

@@ -30,7 +30,7 @@ def emit_text_subnet(
         metadata: Written into the model's properties.
         output: Name of the logits (stream, time, token).
     """
-    emission = Emission(weights, has_fused_norm=True)
+    emission = Emission(weights)
     names: list[str] = []
     inputs = []
     for node in graph.nodes:

@@ -41,8 +41,8 @@ def node(inputs: Iterable[str], outputs: Iterable[str], content: bytes) -> bytes
 
 
 @lru_cache(maxsize=4096)
-def node_content(kind: str, attributes: tuple[tuple[str, Any], ...]) -> bytes:
+def node_content(kind: str, attributes: tuple[tuple[str, Any], ...], domain: str = "") -> bytes:
     """Return what a node is beside the names that it reads and writes."""
     made = [helper.make_attribute(name, value) for name, value in attributes]
-    content: bytes = onnx.NodeProto(op_type=kind, attribute=made).SerializeToString()
+    content: bytes = onnx.NodeProto(op_type=kind, attribute=made, domain=domain).SerializeToString()
     return content

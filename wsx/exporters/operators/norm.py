@@ -29,7 +29,7 @@ def normalise(
 def normalise_batch(emission: Emission, node: Node, operand: str) -> tuple[str, str, str]:
     """Write a node with the statistics of its batch; return value, mean and biased variance."""
     scale, shift = scale_and_shift(emission, node)
-    if emission.has_fused_norm:
+    if emission.target.has_fused_norm:
         # Momentum 0 makes the outgoing running statistics those of this batch, whatever came in. ONNX Runtime
         # writes them over the incoming ones and merges equal initializers, so each node's must differ from
         # all others', or nodes overwrite each other's statistics.

@@ -35,10 +35,11 @@ class Work:
     def spread(self, n: int | None) -> list[Arch]:
         """Return so many archs, or all, at even distances in the order of what they cost.
 
-        Their mean cost is near that of all, so that rates per arch can be compared.
+        Their mean cost is near that of all, so that rates per arch can be compared. Those that cost most come
+        first, so that contenders that score several at once are busy to the end.
         """
         archs = list(self.multiply_adds)
         if n is None or n >= len(archs):
             return archs
         order = sorted(archs, key=lambda arch: (self.multiply_adds[arch], arch))
-        return [order[(2 * i + 1) * len(order) // (2 * n)] for i in range(n)]
+        return [order[(2 * i + 1) * len(order) // (2 * n)] for i in reversed(range(n))]

@@ -10,7 +10,6 @@ from test_exporters_batchnorm import CALIBRATED, hooked_statistics, record
 from torch import nn
 from torch.nn import functional as F
 
-from wsx.evaluators import blocks
 from wsx.evaluators.blocks import cpu_block_size
 from wsx.exporters import blocked_nodes
 from wsx.exporters.batchnorm import BatchNormMode, calibrated_nodes, split_statistics
@@ -182,11 +181,11 @@ def test_everything_between_the_first_layer_and_the_last_stays_in_blocks():
     kinds = blocked_kinds(model)
     assert (kinds.count("ReorderInput"), kinds.count("ReorderOutput")) == (0, 1)
     plain = [node.op_type for node in model.graph.node if node.domain != BLOCKED]
-    # Last passes add all there is to add, and apply the last ReLU; the other one's value has a second reader.
+    # Last passes add all there is to add, and apply the last ReLU; the other one's value has a second reader. What
+    # is left adds epsilon to variances.
     wide = {"Add", "Relu", "BatchNormalization", "Conv", "GlobalAveragePool"}
-    per_norm = 2
     assert Counter(kind for kind in plain if kind in wide) == {
-        "Relu": 1, "Add": 3 * per_norm, "GlobalAveragePool": 1,
+        "Relu": 1, "Add": 3, "GlobalAveragePool": 1,
     }  # fmt: skip
 
 
@@ -269,27 +268,3 @@ def test_models_that_are_kept_are_plain_onnx(make_supernet):
     model = emit_subnet(recorder.record(recorder.space.arch_at(857)), recorder.weights)
     assert blocked_kinds(model) == []
     assert [opset.domain for opset in model.opset_import] == [""]
-
-
-# Where blocked operators do not do what they should, plain models are used --------------------------------
-
-
-@pytest.fixture
-def fresh_probe():
-    cpu_block_size.cache_clear()
-    yield
-    cpu_block_size.cache_clear()
-
-
-@pytest.mark.usefixtures("fresh_probe")
-def test_another_order_of_kernels_is_noticed(monkeypatch):
-    monkeypatch.setattr(
-        blocked_nodes, "in_blocks", lambda kernel, block_size, *, blocks_inputs: kernel
-    )
-    assert cpu_block_size() == 0
-
-
-@pytest.mark.usefixtures("fresh_probe")
-def test_operators_that_are_gone_are_noticed(monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCKED", "com.example.gone")
-    assert cpu_block_size() == 0

@@ -6,7 +6,7 @@ import pytest
 from merging_cases import MODES, SPACES, Case, case
 
 from wsx.errors import ExportError
-from wsx.evaluators.blocks import target_of
+from wsx.evaluators.blocks import MIN_PIXELS, target_of
 from wsx.evaluators.devices import CPU, SessionFactory
 from wsx.exporters import merge
 from wsx.exporters.batchnorm import BatchNormMode
@@ -36,7 +36,7 @@ def together(case: Case, graphs: list[Graph], target: Target = PORTABLE) -> list
     return logits(case, emit_merged(merged, weights, statistics=statistics, target=target))
 
 
-@pytest.mark.parametrize("target", [PORTABLE, target_of(CPU)], ids=["portable", "here"])
+@pytest.mark.parametrize("target", [PORTABLE, target_of(CPU, MIN_PIXELS)], ids=["portable", "here"])
 @pytest.mark.parametrize("bn", MODES)
 @pytest.mark.parametrize("space", SPACES)
 def test_logits_of_a_merged_model_equal_those_one_by_one_bit_by_bit(space, bn, target):

@@ -18,9 +18,19 @@ TOLERANCE = 1e-4
 """Largest difference of two normalised values that rounding may leave."""
 
 
-def target_of(device: Device) -> Target:
-    """Return what models for a device may use."""
-    return Target(device.has_fused_norm, cpu_block_size() if device.kind == CPU.kind else 0)
+MIN_PIXELS = 2**19
+"""Pixels per channel from which blocks pay: each norm is some fifteen small nodes, which take 2 ms to create."""
+
+
+def target_of(device: Device, n_pixels: int) -> Target:
+    """Return what models for a device may use.
+
+    Args:
+        device: Where they run.
+        n_pixels: Of a channel, in all images that a model reads in its life.
+    """
+    has_blocks = device.kind == CPU.kind and n_pixels >= MIN_PIXELS
+    return Target(device.has_fused_norm, cpu_block_size() if has_blocks else 0)
 
 
 @cache

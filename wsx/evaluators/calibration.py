@@ -5,6 +5,8 @@ arXiv 2010.08219; Once-for-All's re-calibration). Nothing is written into the su
 subnets are scored cannot matter.
 """
 
+import math
+
 import numpy as np
 
 from wsx.data import ImageSet
@@ -51,7 +53,9 @@ class Calibrator:
 
     def __call__(self, graph: Graph) -> Statistics:
         """Return the statistics of every calibrated node of a graph."""
-        model = emit_calibration(graph, self._weights, target=target_of(self._factory.device))
+        n_pixels = self._images.n_images * math.prod(graph.input_shape[2:])
+        target = target_of(self._factory.device, n_pixels)
+        model = emit_calibration(graph, self._weights, target=target)
         session = self._factory.session(model.SerializeToString())
         rows = self._images.run(session, [MEANS, VARIANCES])
         means, variances = (_mean([row[i] for row in rows]) for i in range(2))

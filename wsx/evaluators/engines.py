@@ -48,11 +48,12 @@ class OnnxEngine:
         self._source = source
         self._factory = factory
         self._images = images
+        self._n_images = 0 if isinstance(images, DeviceText) else images.n_images
         self.provider = factory.device.provider
 
     def score(self, arch: Arch) -> tuple[Tally, Timing]:
         """Prepare, build and run one subnet."""
-        prepared = self._source.prepare(arch)
+        prepared = self._source.prepare(arch, self._n_images)
         start_s = time.perf_counter()
         session = self._factory.session(prepared.model)
         built_s = time.perf_counter()
@@ -71,7 +72,7 @@ class OnnxEngine:
         Building and running are shared out by multiply-adds, those of a shared node in equal parts.
         """
         images = self._images
-        prepared = self._source.prepare_together(archs)
+        prepared = self._source.prepare_together(archs, self._n_images)
         if prepared is None or isinstance(images, DeviceText):
             return [self.score(arch) for arch in archs]
         start_s = time.perf_counter()

@@ -3,6 +3,7 @@
 Both answer the same questions: which function does an arch compute, and what model scores it.
 """
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from wsx.evaluators.devices import Device, SessionFactory
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.cost import formula_cost, node_multiply_adds, subnet_cost
 from wsx.exporters.emit import attach_scoring_head, emit_merged, emit_subnet
+from wsx.exporters.emission import Target
 from wsx.exporters.folder import ExportFolder
+from wsx.exporters.graph import Graph
 from wsx.exporters.merge import MergedGraph, merge_calibration, merge_graphs
 from wsx.exporters.weights import WeightFile
 from wsx.spaces import Arch, Cost, Space
@@ -94,10 +97,12 @@ class SubnetSource(Protocol):
     def cost(self, arch: Arch) -> Cost:
         """Return params and multiply-adds of an arch; raises WsxError where they cannot be measured."""
 
-    def prepare(self, arch: Arch) -> Prepared:
-        """Return the scoring model of an arch; raises WsxError where there is none."""
+    def prepare(self, arch: Arch, n_images: int = 0) -> Prepared:
+        """Return the scoring model of an arch, made for so many images; raises WsxError where there is none."""
 
-    def prepare_together(self, archs: Sequence[Arch]) -> PreparedTogether | None:
+    def prepare_together(
+        self, archs: Sequence[Arch], n_images: int = 0
+    ) -> PreparedTogether | None:
         """Return one scoring model of several archs, None where the source has only one for each."""
 
 
@@ -124,7 +129,7 @@ class SupernetSource:
         self.macro = recorder.macro
         self.weights = recorder.weights
         self._recorder = recorder
-        self._target = target_of(device)
+        self._device = device
         self._calibrator = calibrator
 
     def function_key(self, arch: Arch) -> str:
@@ -135,14 +140,15 @@ class SupernetSource:
         """Return what the space says, or what is measured on the recorded subnet."""
         return subnet_cost(self._recorder, arch)
 
-    def prepare(self, arch: Arch) -> Prepared:
+    def prepare(self, arch: Arch, n_images: int = 0) -> Prepared:
         """Record, calibrate and emit one subnet."""
         start_s = time.perf_counter()
         graph = self._recorder.record(arch)
         recorded_s = time.perf_counter()
         statistics = None if self._calibrator is None else self._calibrator(graph)
         calibrated_s = time.perf_counter()
-        model = emit_subnet(graph, self.weights, statistics=statistics, target=self._target)
+        target = self._target(graph, n_images)
+        model = emit_subnet(graph, self.weights, statistics=statistics, target=target)
         attach_scoring_head(model)
         return Prepared(
             model.SerializeToString(),
@@ -151,7 +157,7 @@ class SupernetSource:
             time.perf_counter() - calibrated_s,
         )
 
-    def prepare_together(self, archs: Sequence[Arch]) -> PreparedTogether:
+    def prepare_together(self, archs: Sequence[Arch], n_images: int = 0) -> PreparedTogether:
         """Record, calibrate and emit several subnets as one model.
 
         Raises:
@@ -171,7 +177,8 @@ class SupernetSource:
             seconds_calibrate = [part * seconds for part in self._shares(calibration)]
         calibrated_s = time.perf_counter()
         merged = merge_graphs(graphs)
-        model = emit_merged(merged, self.weights, statistics=statistics, target=self._target)
+        target = self._target(merged.graph, n_images)
+        model = emit_merged(merged, self.weights, statistics=statistics, target=target)
         attach_scoring_head(model)
         return PreparedTogether(
             model.SerializeToString(),
@@ -180,6 +187,9 @@ class SupernetSource:
             time.perf_counter() - calibrated_s,
             self._shares(merged),
         )
+
+    def _target(self, graph: Graph, n_images: int) -> Target:
+        return target_of(self._device, n_images * math.prod(graph.input_shape[2:]))
 
     def _shares(self, merged: MergedGraph) -> list[float]:
         return merged.shares(node_multiply_adds(merged.graph, self.weights))
@@ -209,14 +219,14 @@ class FolderSource:
         row = self._folder.row(arch)
         return formula_cost(self.space, arch, self.macro) or Cost(row.params, row.flops)
 
-    def prepare(self, arch: Arch) -> Prepared:
+    def prepare(self, arch: Arch, n_images: int = 0) -> Prepared:
         """Read one model and add the scoring head."""
         start_s = time.perf_counter()
         model = onnx.load_model_from_string(self._folder.read(arch))
         attach_scoring_head(model)
         return Prepared(model.SerializeToString(), 0.0, 0.0, time.perf_counter() - start_s)
 
-    def prepare_together(self, archs: Sequence[Arch]) -> None:
+    def prepare_together(self, archs: Sequence[Arch], n_images: int = 0) -> None:
         """Return None: models on disk are finished."""
 
 

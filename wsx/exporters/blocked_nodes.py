@@ -100,14 +100,14 @@ class BlockedNodes:
         of itself, times one and the square of rest over deviation.
         """
         op = self._emission.op
-        guess = self._expected_output(conv)
-        inputs = [conv.value, self._kernel(conv), op("Neg", [guess])]
+        minus_guess = self._minus_expected_output(conv)
+        inputs = [conv.value, self._kernel(conv), minus_guess]
         value = self.op("Conv", inputs, **conv.attributes)
         rest = self._channel_means(value)
         squares = self._channel_means(op("Mul", [value, value]))
         difference = op("Sub", [squares, op("Mul", [rest, rest])])
         variance = op("Max", [difference, self._emission.scalar(0.0)])
-        mean = op("Add", [guess, rest])
+        mean = op("Sub", [rest, minus_guess])
         if conv.bias is not None:
             mean = op("Add", [mean, self._emission.weight(conv.bias)])
         scale, shift = self._scale_and_shift(node, variance)
@@ -131,8 +131,8 @@ class BlockedNodes:
         rows = self._emission.op("Flatten", [pooled], axis=1)
         return self._emission.op("ReduceMean", [rows], axes=(0,), keepdims=0)
 
-    def _expected_output(self, conv: Convolution) -> str:
-        """Write about what the channels will be in the mean, its bias left out: as of a few images without borders."""
+    def _minus_expected_output(self, conv: Convolution) -> str:
+        """Write about minus what channels will be in the mean, without bias: as of a few images without borders."""
         op, emission = self._emission.op, self._emission
         if conv.value not in self._input_means:
             bounds = [emission.integers(n) for n in (0, N_GUESSED, 0)]
@@ -141,8 +141,7 @@ class BlockedNodes:
             pooled = op("GlobalAveragePool", [few], domain=domain)
             self._input_means[conv.value] = self._over_images(pooled)
         kind = "Mul" if conv.kind == DEPTHWISE else "MatMul"
-        product = op(kind, [self._input_means[conv.value], self._kernel_sums(conv)])
-        return op("Reshape", [product, emission.integers(-1)])
+        return op(kind, [self._input_means[conv.value], self._minus_kernel_sums(conv)])
 
     def _kernel(self, conv: Convolution) -> str:
         """Return a kernel with its channels in blocks, which is made once per checkpoint."""
@@ -154,13 +153,14 @@ class BlockedNodes:
             weights.emitted[key] = weights.add_derived(kernel, BLOCKED)
         return self._emission.weight(weights.emitted[key])
 
-    def _kernel_sums(self, conv: Convolution) -> str:
-        """Return a kernel's sums over its pixels, (in, out)."""
+    def _minus_kernel_sums(self, conv: Convolution) -> str:
+        """Return minus a kernel's sums over its pixels, (in, out), or (channel,) if it is depthwise."""
         weights = self._emission.weights
         key = (BLOCKED, conv.kernel, "sums")
         if key not in weights.emitted:
-            sums = weights.array(conv.kernel).sum((2, 3)).T
-            weights.emitted[key] = weights.add_derived(sums, BLOCKED)
+            sums = -weights.array(conv.kernel).sum((2, 3)).T
+            is_flat = conv.kind == DEPTHWISE
+            weights.emitted[key] = weights.add_derived(sums[0] if is_flat else sums, BLOCKED)
         return self._emission.weight(weights.emitted[key])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsx.errors import MissingExtraError
+from wsx.evaluators.blocks import cpu_block_size
 from wsx.evaluators.devices import cuda_problem, import_onnxruntime, installed_distributions
 from wsx.version import __version__
 
@@ -55,6 +56,8 @@ def diagnose() -> Diagnosis:
             import_onnxruntime()
             problem = cuda_problem()
             facts["CPU sessions"] = "work"
+            n_channels = cpu_block_size()
+            facts["CPU layout"] = f"blocks of {n_channels} channels" if n_channels else "plain"
             facts["CUDA sessions"] = "work" if problem is None else problem
         except MissingExtraError as error:
             problems.append(str(error))

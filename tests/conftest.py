@@ -86,6 +86,8 @@ def run_onnx(tmp_path) -> Callable:
 
     def run(model, weights, images: np.ndarray) -> list[np.ndarray]:
         weights.write(tmp_path)
+        # Only models that are never saved need it.
+        weights.scratch.write(tmp_path)
         path = tmp_path / "model.onnx"
         path.write_bytes(model.SerializeToString())
         options = onnxruntime.SessionOptions()

@@ -119,7 +119,10 @@ def test_sessions_see_weights_that_were_added_after_the_first_one():
     first = factory._session_options()
     assert factory._session_options() is first
     weights.add_derived(np.ones(1000, np.float32))
-    assert factory._session_options() is not first
+    second = factory._session_options()
+    assert second is not first
+    weights.scratch.add_derived(np.ones(10, np.float32))
+    assert factory._session_options() is not second
 
 
 def test_no_runtime_names_both_extras(monkeypatch):

@@ -95,7 +95,7 @@ FORMS = {
         lambda m, x: (lambda y: m["o"](y) + y.relu())(m["n"](x) + x), n=norm(), o=norm()
     ),
     "relu6": Case(lambda m, x: F.relu6(m["n"](x) * 3.0), n=norm()),
-    "scalars": Case(lambda m, x: m["o"](3.0 - m["n"](x) / 2.0), n=norm(), o=norm()),
+    "scalars": Case(lambda m, x: m["o"]((3.0 - m["n"](x) / 2.0) * (m["n"](x) + 1.5)), n=norm(), o=norm()),
     "difference and product": Case(
         lambda m, x: (m["n"](x) - x) * m["o"](x), n=norm(), o=norm()
     ),
@@ -268,3 +268,18 @@ def test_models_that_are_kept_are_plain_onnx(make_supernet):
     model = emit_subnet(recorder.record(recorder.space.arch_at(857)), recorder.weights)
     assert blocked_kinds(model) == []
     assert [opset.domain for opset in model.opset_import] == [""]
+
+
+def test_what_blocks_need_is_not_exported(make_supernet, tmp_path):
+    recorder = SubnetRecorder(make_supernet(channels=32), CALIBRATED)
+    graph = recorder.record(recorder.space.arch_at(857))
+    n_bytes = recorder.weights.n_bytes
+    emit_calibration(graph, recorder.weights, target=TARGET)
+    assert recorder.weights.scratch.n_bytes > 0
+    assert recorder.weights.n_bytes == n_bytes
+    recorder.weights.write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.bin"]
+    # Twice the same kernels are kept once.
+    n_scratch = recorder.weights.scratch.n_bytes
+    emit_calibration(graph, recorder.weights, target=TARGET)
+    assert recorder.weights.scratch.n_bytes == n_scratch

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from wsx.errors import DeviceError, MissingExtraError, OptionError
 from wsx.exporters.emission import IR_VERSION, OPSET
-from wsx.exporters.weights import WEIGHT_FILE, WeightFile
+from wsx.exporters.weights import WeightFile
 
 DEVICES = ("auto", "cpu", "cuda")
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
@@ -158,7 +158,8 @@ class SessionFactory:
         self._n_threads = n_threads
         self._ort = import_onnxruntime()
         self._weights = weights
-        self._options: tuple[Any, Any] | None = None
+        # Sizes of the files, the bytes, which must outlive the sessions, and the options.
+        self._options: tuple[list[int], dict[str, np.ndarray], Any] | None = None
         self.device = device
 
     def session(self, model: bytes) -> Any:
@@ -181,9 +182,11 @@ class SessionFactory:
 
     def _session_options(self) -> Any:
         # One options object serves all sessions until the weights grow.
-        buffer = self._weights.buffer
-        if self._options is not None and self._options[0].nbytes == buffer.nbytes:
-            return self._options[1]
+        files = [self._weights, self._weights.scratch]
+        buffers = {file.file_name: file.buffer for file in files if file.n_bytes}
+        sizes = [buffer.nbytes for buffer in buffers.values()]
+        if self._options is not None and self._options[0] == sizes:
+            return self._options[2]
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self._n_threads
         options.inter_op_num_threads = 1
@@ -196,11 +199,11 @@ class SessionFactory:
         )
         if self.device.kind != "cpu":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        if buffer.nbytes:
+        if buffers:
             options.add_external_initializers_from_files_in_memory(
-                [WEIGHT_FILE], [buffer], [buffer.nbytes]
+                list(buffers), list(buffers.values()), sizes
             )
-        self._options = (buffer, options)
+        self._options = (sizes, buffers, options)
         return options
 
 

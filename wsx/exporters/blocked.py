@@ -10,8 +10,6 @@ share nodes without a change of rounding. Only ReLU, which is exact, is taken ov
 """
 
 from dataclasses import replace
-from typing import Any
-
 import numpy as np
 
 from wsx.exporters.blocked_nodes import (
@@ -24,6 +22,7 @@ from wsx.exporters.blocked_nodes import (
 )
 from wsx.exporters.emission import Emission
 from wsx.exporters.graph import Graph, Node, Shape
+from wsx.exporters.operators.layers import conv_attributes, pool_attributes
 from wsx.exporters.operators.norm import normalise_batch
 from wsx.exporters.templates import emit_node
 
@@ -124,13 +123,7 @@ class BlockedWriter:
             kind, value = DENSE if n_groups == 1 else DEPTHWISE, self._in_blocks(source)
         else:
             return None
-        attributes = {
-            "kernel_shape": place.shape[2:],
-            "strides": node["stride"],
-            "pads": node["padding"] * 2,
-            "dilations": node["dilation"],
-            "group": n_groups,
-        }
+        attributes = conv_attributes(self._emission, node)
         return Convolution(kind, value, str(kernel), bias, attributes)
 
     def _norm(self, position: int, node: Node) -> None:
@@ -167,7 +160,7 @@ class BlockedWriter:
         if node.op == "relu" and first in self._normalised and self._n_readers[first] == 1:
             made = self._writes.finish(self._normalised[first], activation="Relu")
         elif node.op in _POOLS:
-            made = self._writes.op(_POOLS[node.op], [self._in_blocks(first)], **_window(node))
+            made = self._writes.op(_POOLS[node.op], [self._in_blocks(first)], **pool_attributes(node))
         elif node.op == "global_avg_pool":
             made = self._writes.op("GlobalAveragePool", [self._in_blocks(first)])
             self._plain[position] = made
@@ -183,20 +176,8 @@ class BlockedWriter:
         """Note a sum as part of the last pass of a norm, if one of its operands is a norm."""
         for addend, norm in (node.inputs, node.inputs[::-1]):
             found = self._normalised.get(norm)
-            if found is not None and found.addend is None:
-                addend_name = self._in_blocks(addend)
-                self._normalised[position] = replace(found, addend=addend_name)
+            is_whole = self._nodes[addend].op != "scalar"
+            if found is not None and found.addend is None and is_whole:
+                self._normalised[position] = replace(found, addend=self._in_blocks(addend))
                 return True
         return False
-
-
-def _window(node: Node) -> dict[str, Any]:
-    attributes: dict[str, Any] = {
-        "kernel_shape": node["kernel"],
-        "strides": node["stride"],
-        "pads": node["padding"] * 2,
-        "ceil_mode": int(node["ceil"]),
-    }
-    if node.op == "avg_pool":
-        attributes["count_include_pad"] = int(node["counts_padding"])
-    return attributes

@@ -1,5 +1,6 @@
 """ONNX Runtime's operators for images whose channels lie in blocks, and BatchNorm made of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,24 +145,29 @@ class BlockedNodes:
         return op(kind, [self._input_means[conv.value], self._minus_kernel_sums(conv)])
 
     def _kernel(self, conv: Convolution) -> str:
-        """Return a kernel with its channels in blocks, which is made once per checkpoint."""
-        weights = self._emission.weights
-        key = (BLOCKED, conv.kernel, self._block_size)
-        if key not in weights.emitted:
-            array = weights.array(conv.kernel)
-            kernel = in_blocks(array, self._block_size, blocks_inputs=conv.kind == DENSE)
-            weights.emitted[key] = weights.add_derived(kernel, BLOCKED)
-        return self._emission.weight(weights.emitted[key])
+        """Return a kernel with its channels in blocks."""
+
+        def made(kernel: np.ndarray) -> np.ndarray:
+            return in_blocks(kernel, self._block_size, blocks_inputs=conv.kind == DENSE)
+
+        return self._derived(conv.kernel, f"{self._block_size}", made)
 
     def _minus_kernel_sums(self, conv: Convolution) -> str:
         """Return minus a kernel's sums over its pixels, (in, out), or (channel,) if it is depthwise."""
+
+        def made(kernel: np.ndarray) -> np.ndarray:
+            sums: np.ndarray = -kernel.sum((2, 3)).T
+            return sums[0] if conv.kind == DEPTHWISE else sums
+
+        return self._derived(conv.kernel, "sums", made)
+
+    def _derived(self, name: str, form: str, made: Callable[[np.ndarray], np.ndarray]) -> str:
+        """Return what is made of a weight, once per checkpoint."""
         weights = self._emission.weights
-        key = (BLOCKED, conv.kernel, "sums")
+        key = (BLOCKED, name, form)
         if key not in weights.emitted:
-            sums = -weights.array(conv.kernel).sum((2, 3)).T
-            is_flat = conv.kind == DEPTHWISE
-            weights.emitted[key] = weights.add_derived(sums[0] if is_flat else sums, BLOCKED)
-        return self._emission.weight(weights.emitted[key])
+            weights.emitted[key] = weights.scratch.add_derived(made(weights.array(name)))
+        return self._emission.scratch(weights.emitted[key])
 
 
 def in_blocks(kernel: np.ndarray, block_size: int, *, blocks_inputs: bool) -> np.ndarray:

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from wsx.exporters import wire
-from wsx.exporters.weights import WEIGHT_FILE, Place, WeightFile
+from wsx.exporters.weights import Place, WeightFile
 from wsx.version import __version__
 
 OPSET = 17
@@ -156,6 +156,12 @@ class Emission:
             self.initializers[initializer] = _reference(initializer, self.weights[name])
         return initializer
 
+    def scratch(self, name: str) -> str:
+        """Return the name of an initializer that refers to a weight of the scratch file."""
+        if name not in self.initializers:
+            self.initializers[name] = _reference(name, self.weights.scratch[name])
+        return name
+
     def weight_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a weight."""
         return self.weights[name].shape
@@ -209,7 +215,7 @@ def _reference(name: str, place: Place) -> bytes:
         data_location=TensorProto.EXTERNAL,
     )
     for key, value in (
-        ("location", WEIGHT_FILE),
+        ("location", place.file_name),
         ("offset", str(place.offset)),
         ("length", str(place.n_bytes)),
     ):

@@ -17,7 +17,7 @@ import numpy as np
 
 from wsx.errors import ExportError
 
-WEIGHT_FILE = "weights.bin"
+WEIGHT_FILE, SCRATCH_FILE = "weights.bin", "scratch.bin"
 ALIGNMENT = 64
 DTYPES = (np.dtype("float32"), np.dtype("float64"), np.dtype("int64"))
 
@@ -31,6 +31,7 @@ class Place:
     n_bytes: int
     shape: tuple[int, ...]
     dtype: np.dtype
+    file_name: str = WEIGHT_FILE
 
     @property
     def n_values(self) -> int:
@@ -43,15 +44,21 @@ class WeightFile:
 
     Args:
         tensors: The supernet's parameters and buffers.
+        file_name: Under which models refer to the file.
 
     Attributes:
+        file_name: As given.
         emitted: What kinds of nodes become in ONNX; see ``wsx.exporters.templates``.
 
     Threads may add and look up at once: bytes once written never move inside the file.
     """
 
-    def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, tensors: Mapping[str, np.ndarray], *, file_name: str = WEIGHT_FILE
+    ) -> None:
+        self.file_name = file_name
         self.emitted: dict[Any, Any] = {}
+        self._scratch: WeightFile | None = None
         self._lock = threading.Lock()
         self._places: dict[str, Place] = {}
         self._n_bytes = 0
@@ -82,6 +89,14 @@ class WeightFile:
             self._n_bytes = n_bytes
             self._places.update(stored._places)
             self.emitted.clear()
+
+    @property
+    def scratch(self) -> "WeightFile":
+        """What models need that are scored here and never saved: a file of its own, which nobody writes."""
+        with self._lock:
+            if self._scratch is None:
+                self._scratch = WeightFile({}, file_name=SCRATCH_FILE)
+            return self._scratch
 
     @property
     def places(self) -> Mapping[str, Place]:
@@ -124,13 +139,13 @@ class WeightFile:
 
     def write(self, folder: Path) -> None:
         """Write the file into a folder: complete under its name, or not at all."""
-        part = folder / f"{WEIGHT_FILE}.part"
+        part = folder / f"{self.file_name}.part"
         try:
             with part.open("wb") as file:
                 file.write(self.buffer.data)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(folder / WEIGHT_FILE)
+            part.replace(folder / self.file_name)
         except OSError:
             part.unlink(missing_ok=True)
             raise
@@ -146,7 +161,9 @@ class WeightFile:
             self._buffer = grown
         raw = np.ascontiguousarray(tensor).astype(tensor.dtype.newbyteorder("<"), copy=False)
         self._buffer[start : start + raw.nbytes] = raw.reshape(-1).view(np.uint8)
-        self._places[name] = Place(start, raw.nbytes, tensor.shape, tensor.dtype)
+        self._places[name] = Place(
+            start, raw.nbytes, tensor.shape, tensor.dtype, self.file_name
+        )
         self._n_bytes = end
 
 

@@ -31,15 +31,18 @@ def _conv(emission: Emission, node: Node, operands: list[str]) -> str:
     inputs = [operands[0], emission.weight(str(kernel))]
     if bias is not None:
         inputs.append(emission.weight(bias))
-    return emission.op(
-        "Conv",
-        inputs,
-        kernel_shape=emission.weight_shape(str(kernel))[2:],
-        strides=node["stride"],
-        pads=node["padding"] * 2,
-        dilations=node["dilation"],
-        group=node["groups"],
-    )
+    return emission.op("Conv", inputs, **conv_attributes(emission, node))
+
+
+def conv_attributes(emission: Emission, node: Node) -> dict[str, Any]:
+    """Return the attributes of a convolution in ONNX."""
+    return {
+        "kernel_shape": emission.weight_shape(str(node.weights[0]))[2:],
+        "strides": node["stride"],
+        "pads": node["padding"] * 2,
+        "dilations": node["dilation"],
+        "group": node["groups"],
+    }
 
 
 def _linear_shape(operands: list[Shape], weights: list[Shape], attributes: dict[str, Any]) -> Shape:
@@ -89,28 +92,27 @@ def _pooled(size: int, kernel: int, stride: int, padding: int, *, ceil: bool) ->
     return n - 1 if ceil and (n - 1) * stride >= size + padding else n
 
 
-def _pool_attributes(node: Node) -> dict[str, Any]:
-    return {
+def pool_attributes(node: Node) -> dict[str, Any]:
+    """Return the attributes of a pooling in ONNX."""
+    attributes = {
         "kernel_shape": node["kernel"],
         "strides": node["stride"],
         "pads": node["padding"] * 2,
         "ceil_mode": int(node["ceil"]),
     }
+    if node.op == "avg_pool":
+        attributes["count_include_pad"] = int(node["counts_padding"])
+    return attributes
 
 
 @operator("avg_pool", _pool_shape)
 def _avg_pool(emission: Emission, node: Node, operands: list[str]) -> str:
-    return emission.op(
-        "AveragePool",
-        operands,
-        count_include_pad=int(node["counts_padding"]),
-        **_pool_attributes(node),
-    )
+    return emission.op("AveragePool", operands, **pool_attributes(node))
 
 
 @operator("max_pool", _pool_shape)
 def _max_pool(emission: Emission, node: Node, operands: list[str]) -> str:
-    return emission.op("MaxPool", operands, **_pool_attributes(node))
+    return emission.op("MaxPool", operands, **pool_attributes(node))
 
 
 def _global_shape(operands: list[Shape], weights: list[Shape], attributes: dict[str, Any]) -> Shape:

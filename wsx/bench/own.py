@@ -151,8 +151,10 @@ class OwnPath:
 
     def _emission_ms(self, archs: list[Arch]) -> float:
         source = self._source(SubnetRecorder(self._subject.supernet, self._subject.mode))
-        source.prepare(archs[0])
-        return 1e3 * float(np.mean([source.prepare(arch).seconds_build for arch in archs]))
+        n_images = len(self._subject.images)
+        source.prepare(archs[0], n_images)
+        seconds = [source.prepare(arch, n_images).seconds_build for arch in archs]
+        return 1e3 * float(np.mean(seconds))
 
     def _store_ms(self, table: ScoreTable) -> float:
         scores: list[Score] = [table.score(i) for i in range(len(table))]

@@ -17,7 +17,6 @@ N_CHANNELS = 64
 TOLERANCE = 1e-4
 """Largest difference of two normalised values that rounding may leave."""
 
-
 MIN_PIXELS = 2**19
 """Pixels per channel from which blocks pay: each norm is some fifteen small nodes, which take 2 ms to create."""
 

@@ -67,15 +67,7 @@ class _Learner(Emission):
         return outputs
 
     # Names that are given, nodes moved elsewhere and positions are those of one graph.
-    def named(
-        self,
-        kind: str,
-        inputs: list[str],
-        outputs: list[str],
-        *,
-        domain: str = "",
-        **attributes: Any,
-    ) -> None:
+    def named(self, *_: Any, **__: Any) -> None:
         self._is_repeatable = False
 
     def node(self, node: onnx.NodeProto) -> None:

@@ -1,5 +1,6 @@
 """Small supernets of several spaces, and archs that have much in common."""
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -28,6 +29,12 @@ SPACES = tuple(OPTIONS)
 MODES = ("running", "calibrated:2x16", "batch")
 # Neither a multiple of a batch nor of a vector register.
 N_IMAGES = 21
+
+
+def middling_size(graphs: list[Graph]) -> int:
+    """Return the median number of values per image that norms of the graphs have."""
+    nodes = [node for graph in graphs for node in graph.nodes if "batch_norm" in node.op]
+    return int(np.median([math.prod(node.shape[1:]) for node in nodes]))
 
 
 @dataclass(frozen=True)

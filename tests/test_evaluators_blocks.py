@@ -1,5 +1,7 @@
 """Scoring with blocked norms, and when models use them."""
 
+import math
+
 import numpy as np
 import pytest
 from merging_cases import MODES, case
@@ -7,7 +9,7 @@ from test_evaluators_merging import engine_of
 
 from wsx.bench.subject import random_images
 from wsx.evaluators import blocks
-from wsx.evaluators.blocks import MIN_PIXELS, cpu_block_size, target_of
+from wsx.evaluators.blocks import MIN_VALUES, cpu_block_size, target_of
 from wsx.evaluators.devices import CPU, CUDA
 from wsx.evaluators.eager import EagerOracle
 from wsx.exporters import blocked_nodes
@@ -21,7 +23,7 @@ needs_blocks = pytest.mark.skipif(
 
 @pytest.fixture
 def written(monkeypatch):
-    """Counts the graphs that are written in blocks, as all are where the number of pixels does not matter."""
+    """Counts the graphs that are written in blocks, as all are where sizes do not matter."""
     graphs = []
 
     class Counted(BlockedWriter):
@@ -30,7 +32,7 @@ def written(monkeypatch):
             super().__init__(emission, graph, images)
 
     monkeypatch.setattr("wsx.exporters.emit.BlockedWriter", Counted)
-    monkeypatch.setattr(blocks, "MIN_PIXELS", 1)
+    monkeypatch.setattr(blocks, "MIN_VALUES", 1)
     return graphs
 
 
@@ -64,13 +66,20 @@ def test_running_statistics_need_no_blocks(written):
 
 
 @needs_blocks
-def test_few_pixels_are_read_in_plain_layout():
-    assert target_of(CPU, MIN_PIXELS - 1) == Target()
-    assert target_of(CPU, MIN_PIXELS) == Target(block_size=cpu_block_size())
+def test_blocks_begin_with_layers_of_some_size():
+    size = cpu_block_size()
+    assert target_of(CPU, MIN_VALUES) == Target(block_size=size, min_block_values=1)
+    assert target_of(CPU, 1000) == Target(
+        block_size=size, min_block_values=math.ceil(MIN_VALUES / 1000)
+    )
 
 
 def test_other_devices_have_no_blocks():
-    assert target_of(CUDA, 10 * MIN_PIXELS) == Target(has_fused_norm=False)
+    assert target_of(CUDA, 10 * MIN_VALUES) == Target(has_fused_norm=False)
+
+
+def test_models_that_read_no_images_have_no_blocks():
+    assert target_of(CPU, 0) == Target()
 
 
 # Where blocked operators do not do what they should, plain models are used.

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from merging_cases import SPACES, case
+from merging_cases import SPACES, case, middling_size
 from test_exporters_batchnorm import CALIBRATED, hooked_statistics, record
 from torch import nn
 from torch.nn import functional as F
@@ -242,6 +242,29 @@ def test_a_supernets_calibration_in_blocks_agrees_with_hooks(make_supernet, run_
             true_mean, true_variance = expected[str(node.weights[0]).removesuffix(".weight")]
             np.testing.assert_allclose(mean, true_mean, rtol=0, atol=1e-4)
             np.testing.assert_allclose(variance, true_variance, rtol=1e-3, atol=1e-5)
+
+
+def n_reductions(model):
+    return blocked_kinds(model).count("GlobalAveragePool")
+
+
+# All layers of the 64-arch cell have one size.
+@pytest.mark.parametrize("space", sorted({*SPACES} - {"cell64"}))
+def test_small_layers_can_be_left_in_plain_layout(space, run_onnx):
+    some = case(space, "calibrated:2x16")
+    x = images(4, n=16, size=some.images.floats().shape[-1])
+    weights, graph = some.recorder.weights, some.graphs[0]
+    target = Target(block_size=BLOCK, min_block_values=middling_size(some.graphs))
+    plain, partly, whole = (
+        emit_calibration(graph, weights, target=some) for some in (Target(), target, TARGET)
+    )
+    assert 0 < n_reductions(partly) < n_reductions(whole)
+    (means, variances), (true_means, true_variances) = (
+        run_onnx(model, weights, x) for model in (partly, plain)
+    )
+    spread = np.sqrt(true_variances + 1e-5)
+    assert np.abs((means - true_means) / spread).max() < 1e-4
+    np.testing.assert_allclose(variances, true_variances, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("space", SPACES)

@@ -3,10 +3,10 @@ import platform
 
 import numpy as np
 import pytest
-from merging_cases import MODES, SPACES, Case, case
+from merging_cases import MODES, SPACES, Case, case, middling_size
 
 from wsx.errors import ExportError
-from wsx.evaluators.blocks import MIN_PIXELS, target_of
+from wsx.evaluators.blocks import cpu_block_size
 from wsx.evaluators.devices import CPU, SessionFactory
 from wsx.exporters import merge
 from wsx.exporters.batchnorm import BatchNormMode
@@ -36,12 +36,23 @@ def together(case: Case, graphs: list[Graph], target: Target = PORTABLE) -> list
     return logits(case, emit_merged(merged, weights, statistics=statistics, target=target))
 
 
-@pytest.mark.parametrize("target", [PORTABLE, target_of(CPU, MIN_PIXELS)], ids=["portable", "here"])
+# Some norms of each space are smaller than the median, some are not.
+TARGETS = {
+    "portable": lambda graphs: PORTABLE,
+    "blocked": lambda graphs: Target(block_size=cpu_block_size()),
+    "partly blocked": lambda graphs: Target(
+        block_size=cpu_block_size(), min_block_values=middling_size(graphs)
+    ),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("bn", MODES)
 @pytest.mark.parametrize("space", SPACES)
 def test_logits_of_a_merged_model_equal_those_one_by_one_bit_by_bit(space, bn, target):
     some = case(space, bn)
     graphs = some.graphs
+    target = TARGETS[target](graphs)
     found = together(some, graphs, target)
     assert len(merge_graphs(graphs).graph.nodes) < sum(len(graph.nodes) for graph in graphs)
     for values, graph in zip(found, graphs, strict=True):

@@ -17,19 +17,23 @@ N_CHANNELS = 64
 TOLERANCE = 1e-4
 """Largest difference of two normalised values that rounding may leave."""
 
-MIN_PIXELS = 2**19
-"""Pixels per channel from which blocks pay: each norm is some fifteen small nodes, which take 2 ms to create."""
+MIN_VALUES = 2**21
+"""Values that a layer computes from which blocks pay: its norm is then some fifteen small nodes, which take 2 ms
+to create."""
 
 
-def target_of(device: Device, n_pixels: int) -> Target:
+def target_of(device: Device, n_images: int) -> Target:
     """Return what models for a device may use.
+
+    Nothing but sizes of layers decides what lies in blocks, so that subnets of one model are written as alone.
 
     Args:
         device: Where they run.
-        n_pixels: Of a channel, in all images that a model reads in its life.
+        n_images: That a model reads in its life, all batches.
     """
-    has_blocks = device.kind == CPU.kind and n_pixels >= MIN_PIXELS
-    return Target(device.has_fused_norm, cpu_block_size() if has_blocks else 0)
+    if device.kind != CPU.kind or not n_images:
+        return Target(device.has_fused_norm)
+    return Target(device.has_fused_norm, cpu_block_size(), -(-MIN_VALUES // n_images))
 
 
 @cache

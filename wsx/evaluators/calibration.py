@@ -5,8 +5,6 @@ arXiv 2010.08219; Once-for-All's re-calibration). Nothing is written into the su
 subnets are scored cannot matter.
 """
 
-import math
-
 import numpy as np
 
 from wsx.data import ImageSet
@@ -53,8 +51,7 @@ class Calibrator:
 
     def __call__(self, graph: Graph) -> Statistics:
         """Return the statistics of every calibrated node of a graph."""
-        n_pixels = self._images.n_images * math.prod(graph.input_shape[2:])
-        target = target_of(self._factory.device, n_pixels)
+        target = target_of(self._factory.device, self._images.n_images)
         model = emit_calibration(graph, self._weights, target=target)
         session = self._factory.session(model.SerializeToString())
         rows = self._images.run(session, [MEANS, VARIANCES])

@@ -197,7 +197,12 @@ class SessionFactory:
         options.add_session_config_entry(
             "optimization.disable_specified_optimizers", "CommonSubexpressionElimination"
         )
-        if self.device.kind != "cpu":
+        if self.device.kind == "cpu":
+            # To look for a buffer that fits takes a time quadratic in a model's values, which merged and blocked models
+            # have thousands of; and a pattern of all memory, fresh after the first batch, costs more than it saves.
+            options.enable_mem_reuse = False
+            options.enable_mem_pattern = False
+        else:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if buffers:
             options.add_external_initializers_from_files_in_memory(

@@ -3,7 +3,6 @@
 Both answer the same questions: which function does an arch compute, and what model scores it.
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from wsx.evaluators.devices import Device, SessionFactory
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.cost import formula_cost, node_multiply_adds, subnet_cost
 from wsx.exporters.emit import attach_scoring_head, emit_merged, emit_subnet
-from wsx.exporters.emission import Target
 from wsx.exporters.folder import ExportFolder
 from wsx.exporters.graph import Graph
 from wsx.exporters.merge import MergedGraph, merge_calibration, merge_graphs
@@ -147,7 +145,7 @@ class SupernetSource:
         recorded_s = time.perf_counter()
         statistics = None if self._calibrator is None else self._calibrator(graph)
         calibrated_s = time.perf_counter()
-        target = self._target(graph, n_images)
+        target = target_of(self._device, n_images)
         model = emit_subnet(graph, self.weights, statistics=statistics, target=target)
         attach_scoring_head(model)
         return Prepared(
@@ -177,7 +175,7 @@ class SupernetSource:
             seconds_calibrate = [part * seconds for part in self._shares(calibration)]
         calibrated_s = time.perf_counter()
         merged = merge_graphs(graphs)
-        target = self._target(merged.graph, n_images)
+        target = target_of(self._device, n_images)
         model = emit_merged(merged, self.weights, statistics=statistics, target=target)
         attach_scoring_head(model)
         return PreparedTogether(
@@ -187,9 +185,6 @@ class SupernetSource:
             time.perf_counter() - calibrated_s,
             self._shares(merged),
         )
-
-    def _target(self, graph: Graph, n_images: int) -> Target:
-        return target_of(self._device, n_images * math.prod(graph.input_shape[2:]))
 
     def _shares(self, merged: MergedGraph) -> list[float]:
         return merged.shares(node_multiply_adds(merged.graph, self.weights))

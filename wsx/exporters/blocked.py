@@ -9,7 +9,9 @@ How a value is computed follows from its operands alone, never from who else rea
 share nodes without a change of rounding. Only ReLU, which is exact, is taken over by its only reader.
 """
 
+import math
 from dataclasses import replace
+
 import numpy as np
 
 from wsx.exporters.blocked_nodes import (
@@ -92,9 +94,11 @@ class BlockedWriter:
         return self._blocked[position]
 
     def _fits(self, shape: Shape) -> bool:
+        target = self._emission.target
+        if len(shape) != 4 or shape[1] % target.block_size:
+            return False
         # Single pixels are the same in both layouts.
-        block_size = self._emission.target.block_size
-        return len(shape) == 4 and shape[1] % block_size == 0 and shape[2:] != (1, 1)
+        return shape[2:] != (1, 1) and math.prod(shape[1:]) >= target.min_block_values
 
     def _write(self, position: int, node: Node) -> None:
         conv = self._convolution(node) if node.op == "conv" else None

@@ -35,10 +35,12 @@ class Target:
             provider does not have; otherwise it is written as reductions.
         block_size: Channels of a block in ONNX Runtime's own layout, whose operators may then be named; 0 in
             models that must be plain ONNX.
+        min_block_values: Values that a layer must have per image, all channels, for its layout to be that one.
     """
 
     has_fused_norm: bool = True
     block_size: int = 0
+    min_block_values: int = 0
 
 
 PORTABLE = Target()

@@ -121,7 +121,7 @@ def test_supernets_that_slice_norms_are_scored(sliced_subject, bn):
 
 @pytest.mark.parametrize("name", ["b1", "p1", "b4", "t1"])
 def test_baselines_leave_the_supernet_and_the_threads_as_they_are(name, monkeypatch):
-    monkeypatch.setattr(tuned, "search", lambda subject: (EagerSettings(BATCH_SIZE, 2), 1.0))
+    monkeypatch.setattr(tuned, "search", lambda subject: EagerSettings(BATCH_SIZE, 2))
     subject = tiny_subject(CALIBRATED)
     before = {key: t.clone() for key, t in subject.supernet.state_dict().items()}
     n_threads = torch.get_num_threads()
@@ -182,8 +182,10 @@ def test_the_search_takes_what_was_fastest(monkeypatch):
         EagerSettings(32, form=FOLDED): 1.5,
         EagerSettings(32, form=FOLDED, is_bfloat16=True): 1.45,
     }
-    monkeypatch.setattr(tuned, "seconds_per_arch", lambda _, s, calibrates=True: seconds[s])
-    assert tuned.search(subject) == (EagerSettings(32, form=FOLDED), 1.5)
+    monkeypatch.setattr(
+        tuned, "seconds_per_arch", lambda _, some, calibrates=True: {s: seconds[s] for s in some}
+    )
+    assert tuned.search(subject) == EagerSettings(32, form=FOLDED)
     # Not enough faster for a row of its own.
     assert [c.name for c in tuned.t1(subject)] == ["t1"]
     seconds[EagerSettings(32, form=FOLDED, is_bfloat16=True)] = 1.0
@@ -195,9 +197,12 @@ def test_the_search_takes_what_was_fastest(monkeypatch):
 
 def test_both_thread_layouts_are_tried_and_no_other_batch_where_it_decides(monkeypatch):
     tried = []
-    monkeypatch.setattr(
-        tuned, "seconds_per_arch", lambda _, s, calibrates=True: tried.append(s) or 1.0
-    )
+
+    def seconds_per_arch(subject, settings, calibrates=True):
+        tried.extend(settings)
+        return dict.fromkeys(settings, 1.0)
+
+    monkeypatch.setattr(tuned, "seconds_per_arch", seconds_per_arch)
     tuned.search(replace(tiny_subject("batch"), n_workers=2))
     expected = {
         EagerSettings(BATCH_SIZE, n, form) for n in (1, 2) for form in (IN_PLACE, EXTRACTED)

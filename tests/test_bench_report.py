@@ -45,7 +45,7 @@ def measured():
     calls: dict[str, list] = {"prepared": [], "warmed": [], "measured": []}
     listener = BenchListener(*(lambda *a, c=calls[name]: c.append(a) for name in calls))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuned, "search", lambda subject: (EagerSettings(32), 0.0))
+        patch.setattr(tuned, "search", lambda subject: EagerSettings(32))
         patch.setitem(machine.MATRIX_SIDE, "cpu", 64)
         patch.setitem(BASELINES._entries, "slow", _slow)
         report = run_bench(

@@ -5,11 +5,11 @@ Batch size, thread layout and the form of subnets are those that a search before
 bfloat16 is a row of its own, if it is faster here at all.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
 from queue import SimpleQueue
 
 import torch
@@ -23,6 +23,7 @@ from wsx.bench.subnets import (
     in_place_maker,
     resident,
 )
+from wsx.bench.work import Work
 from wsx.spaces import Arch
 
 BATCH_SIZES: dict[str, tuple[int, ...]] = {
@@ -31,8 +32,8 @@ BATCH_SIZES: dict[str, tuple[int, ...]] = {
 }
 IN_PLACE, EXTRACTED, FOLDED = "in the supernet", "extracted", "extracted and folded"
 N_SEARCH_IMAGES = 512
-N_SEARCH_REPEATS = 2
-"""Of each setting the quicker repeat counts."""
+N_SEARCH_REPEATS = 3
+"""Of each setting the quickest repeat counts."""
 
 N_ARCHS = 16
 """Enough for two cores to be busy to the end; one arch costs what the next does."""
@@ -123,10 +124,11 @@ def _maker(subject: Subject, form: str, *, calibrates: bool) -> SubnetMaker:
 @BASELINES.register("t1")
 def t1(subject: Subject) -> list[Contender]:
     """Return the tuned loop under the settings found fastest, and in bfloat16 if that is faster still."""
-    best, best_s = search(subject)
+    best = search(subject)
     half = replace(best, is_bfloat16=True)
     contenders = [_contender("t1", subject, best)]
-    if seconds_per_arch(subject, half) < WORTH_IT * best_s:
+    timed = seconds_per_arch(subject, [best, half])
+    if timed[half] < WORTH_IT * timed[best]:
         contenders.append(_contender("t1-bf16", subject, half))
     return contenders
 
@@ -143,8 +145,8 @@ def _contender(name: str, subject: Subject, settings: EagerSettings) -> Contende
     )
 
 
-def search(subject: Subject) -> tuple[EagerSettings, float]:
-    """Return the fastest settings on a few archs and images, and their seconds per arch.
+def search(subject: Subject) -> EagerSettings:
+    """Return the fastest settings on an arch of middling cost and a few images.
 
     The best batch size of each thread layout is found on forward passes alone; these then compete in every form
     of subnets, with calibration. On a GPU there is one layout. Where batches decide the scores, their size is
@@ -161,25 +163,29 @@ def search(subject: Subject) -> tuple[EagerSettings, float]:
     finalists = []
     for n_workers in sorted(layouts):
         settings = [EagerSettings(size, n_workers, forms[0]) for size in sizes]
-        timed = {s: seconds_per_arch(subject, s, calibrates=False) for s in settings}
+        timed = seconds_per_arch(subject, settings, calibrates=False)
         best = min(timed, key=timed.__getitem__)
         finalists += [replace(best, form=form) for form in forms]
-    timed = {settings: seconds_per_arch(subject, settings) for settings in finalists}
-    best = min(timed, key=timed.__getitem__)
-    return best, timed[best]
+    timed = seconds_per_arch(subject, finalists)
+    return min(timed, key=timed.__getitem__)
 
 
 def seconds_per_arch(
-    subject: Subject, settings: EagerSettings, *, calibrates: bool = True
-) -> float:
-    """Return the seconds per arch of some settings on a few archs and images."""
+    subject: Subject, settings: Sequence[EagerSettings], *, calibrates: bool = True
+) -> dict[EagerSettings, float]:
+    """Return the seconds per arch of some settings on one arch and a few images, measured in turns."""
     n_images = min(N_SEARCH_IMAGES, len(subject.images))
     few = replace(subject, images=subject.images.take(n_images))
-    loop = TunedLoop(few, settings, calibrates=calibrates)
-    # Every core gets an arch, or the layouts would not be compared.
-    archs = list(islice(cycle(subject.archs), max(2, subject.n_cores)))
-    loop.score(archs[:1])
-    return min(_seconds(loop, archs) for _ in range(N_SEARCH_REPEATS)) / len(archs)
+    # Cores that work side by side have the same arch, or the slower one would decide between layouts.
+    archs = Work(subject).spread(1) * subject.n_cores
+    loops = {some: TunedLoop(few, some, calibrates=calibrates) for some in settings}
+    for loop in loops.values():
+        loop.score(archs[:1])
+    timed = dict.fromkeys(settings, math.inf)
+    for _ in range(N_SEARCH_REPEATS):
+        for some, loop in loops.items():
+            timed[some] = min(timed[some], _seconds(loop, archs) / len(archs))
+    return timed
 
 
 def _seconds(loop: TunedLoop, archs: Sequence[Arch]) -> float:

@@ -18,8 +18,8 @@ TOLERANCE = 1e-4
 """Largest difference of two normalised values that rounding may leave."""
 
 MIN_VALUES = 2**21
-"""Values that a layer computes from which blocks pay: its norm is then some fifteen small nodes, which take 2 ms
-to create."""
+"""Values of a layer, in all images, from which blocks pay: its norm is then some fifteen small nodes, which take
+2 ms to create."""
 
 
 def target_of(device: Device, n_images: int) -> Target:

@@ -1,10 +1,13 @@
+import gc
 import importlib.metadata
 import sys
 import types
+import weakref
 
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
 from wsx.errors import DeviceError, MissingExtraError, OptionError
 from wsx.evaluators import devices
@@ -18,6 +21,7 @@ from wsx.evaluators.devices import (
     installed_distributions,
     resolve_device,
 )
+from wsx.exporters.emission import Emission
 from wsx.exporters.weights import WeightFile
 
 
@@ -116,13 +120,41 @@ def test_the_probe_model_runs_on_the_cpu():
 def test_sessions_see_weights_that_were_added_after_the_first_one():
     weights = WeightFile({"a": np.zeros(4, np.float32)})
     factory = SessionFactory(weights, CPU)
-    first = factory._session_options()
-    assert factory._session_options() is first
+    _, first = factory._session_options()
+    assert factory._session_options()[1] is first
     weights.add_derived(np.ones(1000, np.float32))
-    second = factory._session_options()
+    _, second = factory._session_options()
     assert second is not first
     weights.scratch.add_derived(np.ones(10, np.float32))
-    assert factory._session_options() is not second
+    assert factory._session_options()[1] is not second
+
+
+def added_weight(weights, name):
+    """Return a model x -> x + a weight of the scratch file."""
+    emission = Emission(weights)
+    emission.named("Add", ["x", emission.scratch(name)], ["y"])
+    shape = [weights.scratch[name].n_values]
+    x, y = (helper.make_tensor_value_info(value, TensorProto.FLOAT, shape) for value in "xy")
+    return emission.model([x], [y], {})
+
+
+def test_sessions_keep_what_they_read_when_weights_grow_out_of_their_buffer():
+    rng = np.random.default_rng(0)
+    weights = WeightFile({})
+    factory = SessionFactory(weights, CPU)
+    values = rng.standard_normal(10_000).astype(np.float32)
+    session = factory.session(added_weight(weights, weights.scratch.add_derived(values)))
+    outgrown = weakref.ref(weights.scratch.buffer.base)
+    for _ in range(3):
+        more = weights.scratch.add_derived(rng.standard_normal(10_000).astype(np.float32))
+        factory.session(added_weight(weights, more))
+    assert outgrown() is not weights.scratch.buffer.base
+    (y,) = session.run(None, {"x": np.zeros_like(values)})
+    assert np.array_equal(y, values)
+    assert outgrown() is not None
+    del session
+    gc.collect()
+    assert outgrown() is None
 
 
 def test_no_runtime_names_both_extras(monkeypatch):

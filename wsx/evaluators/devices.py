@@ -158,7 +158,7 @@ class SessionFactory:
         self._n_threads = n_threads
         self._ort = import_onnxruntime()
         self._weights = weights
-        # Sizes of the files, the bytes, which must outlive the sessions, and the options.
+        # Sizes of the files, their bytes, and the options that refer to them.
         self._options: tuple[list[int], dict[str, np.ndarray], Any] | None = None
         self.device = device
 
@@ -168,25 +168,29 @@ class SessionFactory:
         Raises:
             DeviceError: The provider is not the one that was asked for.
         """
+        buffers, options = self._session_options()
         session = self._ort.InferenceSession(
             model,
-            self._session_options(),
+            options,
             providers=[(self.device.provider, self.device.options)],
             enable_fallback=0,
         )
+        # It reads weights where they lie for as long as it lives, and a file that grows moves to another place.
+        session.weight_buffers = buffers
         if session.get_providers()[0] != self.device.provider:
             raise DeviceError(
                 f"the session runs on {session.get_providers()[0]}, not on {self.device.provider}"
             )
         return session
 
-    def _session_options(self) -> Any:
+    def _session_options(self) -> tuple[dict[str, np.ndarray], Any]:
         # One options object serves all sessions until the weights grow.
         files = [self._weights, self._weights.scratch]
         buffers = {file.file_name: file.buffer for file in files if file.n_bytes}
         sizes = [buffer.nbytes for buffer in buffers.values()]
-        if self._options is not None and self._options[0] == sizes:
-            return self._options[2]
+        known = self._options
+        if known is not None and known[0] == sizes:
+            return known[1:]
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self._n_threads
         options.inter_op_num_threads = 1
@@ -209,7 +213,7 @@ class SessionFactory:
                 list(buffers), list(buffers.values()), sizes
             )
         self._options = (sizes, buffers, options)
-        return options
+        return buffers, options
 
 
 def _probe_model() -> bytes:

@@ -250,6 +250,19 @@ def test_rows_of_another_configuration_are_refused(trained, change):
     assert rows.read_bytes() == before
 
 
+def test_rows_written_before_an_option_came_are_gone_on_with(trained, tmp_path):
+    out = tmp_path / "t.csv"
+    lines = copy_rows(trained, out, 8)
+    header = json.loads(lines[0])
+    del header["recipe"]["raises_drop_path"]
+    rows = out.with_name(out.name + ".rows.jsonl")
+    rows.write_text("".join([json.dumps(header) + "\n", *lines[1:]]))
+    assert train(out)[1] == 0
+    recipe = dataclasses.replace(RECIPE, raises_drop_path=False)
+    with pytest.raises(TruthError, match="belongs to another recipe, space or data"):
+        train(out, config=dataclasses.replace(CONFIG, recipe=recipe))
+
+
 @pytest.mark.parametrize(
     "line",
     [b"{\n", b"\0\0\0\n", b"[1]\n", b'{"text": "a", "sed": 1}\n', b"\xff\xfe\n", b"3\n", b"\n"],

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from wsx.data import Dataset, ImageSet
-from wsx.errors import TrainingError, TruthError
+from wsx.errors import TrainingError, TruthError, WsxError
 from wsx.exporters.batchnorm import BatchNormMode
 from wsx.exporters.cost import subnet_cost
 from wsx.exporters.extract import extract
@@ -98,8 +98,7 @@ def train_standalone(
     """
     space = SPACES[config.space]
     rows_path = out.with_name(out.name + ".rows.jsonl")
-    header = {"space": config.space, "recipe": config.recipe.as_dict(), "data": vars(config.data)}
-    scores = {(score.text, score.seed): score for score in _read_rows(rows_path, header)}
+    scores = {(score.text, score.seed): score for score in _read_rows(rows_path, config)}
     wanted = [(arch, seed) for arch in dict.fromkeys(archs) for seed in seeds]
     missing = [pair for pair in wanted if (space.format(pair[0]), pair[1]) not in scores]
     futures = {
@@ -160,7 +159,13 @@ def _table(
     )
 
 
-def _read_rows(path: Path, header: dict[str, Any]) -> Iterator[StandaloneScore]:
+def _header(config: RunConfig) -> dict[str, Any]:
+    header = {"space": config.space, "recipe": config.recipe.as_dict(), "data": vars(config.data)}
+    # What goes through JSON and back compares equal to what was read.
+    return dict(json.loads(json.dumps(header)))
+
+
+def _read_rows(path: Path, config: RunConfig) -> Iterator[StandaloneScore]:
     """Yield the finished rows of a file, after checking that they belong to this configuration."""
     content = path.read_bytes() if path.exists() else b""
     # What a crash cut short ends in no newline: that training is done again.
@@ -168,14 +173,15 @@ def _read_rows(path: Path, header: dict[str, Any]) -> Iterator[StandaloneScore]:
     first, *lines = complete.splitlines() or [b""]
     if not lines:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(header) + "\n")
+        path.write_text(json.dumps(_header(config)) + "\n")
         return
     try:
-        found = json.loads(first)
+        # Read as a configuration: options that came after the file was begun have their defaults.
+        found = RunConfig.from_dict({**json.loads(first), "seed": config.seed})
         scores = [StandaloneScore(**json.loads(line)) for line in lines]
-    except (ValueError, TypeError) as error:
+    except (WsxError, ValueError, TypeError, KeyError) as error:
         raise TruthError(f"{path} is damaged: {error}; move it away") from error
-    if found != json.loads(json.dumps(header)):
+    if _header(found) != _header(config):
         raise TruthError(f"{path} belongs to another recipe, space or data; choose another --out")
     os.truncate(path, len(complete))
     yield from scores

@@ -17,7 +17,7 @@ from planted_cell64 import (
 from scipy import stats
 from study_runs import run_twice
 
-from wsx.errors import OptionError
+from wsx.errors import OptionError, TruthError
 from wsx.studies.papers import STUDIES
 from wsx.studies.papers.p3 import epochs
 from wsx.studies.papers.steps import ScoreCheckpoints, TrainAlone, TrainSupernets
@@ -89,7 +89,7 @@ def test_numbers_are_those_of_the_slow_way(monkeypatch):
     assert seeds.series[0].low[-1] < seeds.series[0].y[-1] < seeds.series[0].high[-1]
 
 
-def test_what_is_trained_and_scored():
+def test_what_is_trained_and_scored(tmp_path):
     train, score, alone = STUDIES["epochs"].steps(SETTINGS, Path("nowhere"))
     assert isinstance(train, TrainSupernets)
     assert isinstance(score, ScoreCheckpoints)
@@ -100,7 +100,20 @@ def test_what_is_trained_and_scored():
     assert SETTINGS.scored_epochs == [4, 8, *range(11, 21), 24, 28, *range(31, 41)]
     assert score.checkpoints.split(",")[:3] == ["epoch-0004", "epoch-0008", "epoch-0011"]
     assert score.n_checkpoints == len(score.checkpoints.split(",")) == SCORED.size
-    assert len(STUDIES["epochs"].steps(small("epochs", truth="t.csv"), Path("nowhere"))) == 2
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["arch,accuracy", *(f"{text},0.5" for text in TEXTS)]))
+    assert len(STUDIES["epochs"].steps(small("epochs", truth=str(table)), tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"), [(None, "does not exist"), (TEXTS[:-1], "lacks 1 of 64 archs")]
+)
+def test_truth_of_no_use_is_found_out_before_anything_is_trained(tmp_path, texts, message):
+    table = tmp_path / "t.csv"
+    if texts is not None:
+        table.write_text("\n".join(["arch,accuracy", *(f"{text},0.5" for text in texts)]))
+    with pytest.raises(TruthError, match=message):
+        STUDIES["epochs"].steps(small("epochs", truth=str(table)), tmp_path)
 
 
 @pytest.mark.parametrize(

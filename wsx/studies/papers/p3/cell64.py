@@ -95,8 +95,15 @@ class Cell64Settings(Settings):
         return self.run_config(recipe, 0)
 
     def truth_steps(self) -> list[Step]:
-        """Return the step that makes the truth, if none is given."""
-        return [] if self.truth else [TrainAlone("alone", self.alone, ALL, self.truth_seeds)]
+        """Return the step that makes the truth, if none is given.
+
+        Raises:
+            TruthError: The one given is not there, or lacks archs: found out before anything is trained.
+        """
+        if not self.truth:
+            return [TrainAlone("alone", self.alone, ALL, self.truth_seeds)]
+        load_truth(self.truth).only(self.texts)
+        return []
 
     def load_truth(self, folder: Path) -> TruthTable:
         """Return the truth of the study's archs, in their order.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pytest
 from conftest import _randomise_norms
 
 from wsx.bench.subject import random_images
@@ -26,6 +27,10 @@ OPTIONS = {
     "cell64": {"channels": 16, "cells": 2, "image_size": 9},
 }
 SPACES = tuple(OPTIONS)
+QUICK_SPACES = ("nasbench201", "cell64")
+EACH_SPACE = tuple(
+    pytest.param(space, marks=[pytest.mark.slow] * (space not in QUICK_SPACES)) for space in SPACES
+)
 MODES = ("running", "calibrated:2x16", "batch")
 # Neither a multiple of a batch nor of a vector register.
 N_IMAGES = 21

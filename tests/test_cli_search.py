@@ -121,6 +121,7 @@ def test_what_cannot_be_done_is_one_line(refused, tmp_path, monkeypatch, argumen
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_mistakes_about_training_alone_show_before_the_search(refused, run, tmp_path):
     command = [run.path, *EVOLUTION, "--bn", BN, "--out", tmp_path / "s.h5", "--standalone"]
     assert "no recipe named 'digit'" in refused(*command, "digit")

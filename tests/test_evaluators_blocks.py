@@ -38,7 +38,9 @@ def written(monkeypatch):
 
 @needs_blocks
 @pytest.mark.parametrize("bn", MODES[1:])
-@pytest.mark.parametrize("space", ["nasbench201", "darts", "cell64"])
+@pytest.mark.parametrize(
+    "space", ["nasbench201", pytest.param("darts", marks=pytest.mark.slow), "cell64"]
+)
 def test_scores_in_blocks_are_those_of_the_eager_oracle(space, bn, written):
     some = case(space, bn)
     n_calibration = some.recorder.mode.n_images

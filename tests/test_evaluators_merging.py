@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from merging_cases import MODES, N_IMAGES, SPACES, case
+from merging_cases import EACH_SPACE, MODES, N_IMAGES, case
 
 from wsx.errors import OptionError
 from wsx.evaluators.batches import DeviceImages
@@ -50,10 +50,7 @@ def engine_of(some, bn):
 
 
 @pytest.mark.parametrize("bn", MODES)
-@pytest.mark.parametrize(
-    "space",
-    [pytest.param(s, marks=[pytest.mark.slow] * (s == "proxylessnas")) for s in SPACES],
-)
+@pytest.mark.parametrize("space", EACH_SPACE)
 def test_scores_of_one_model_equal_those_one_by_one(space, bn):
     some = case(space, bn)
     engine = engine_of(some, bn)

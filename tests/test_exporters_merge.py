@@ -3,7 +3,7 @@ import platform
 
 import numpy as np
 import pytest
-from merging_cases import MODES, SPACES, Case, case, middling_size
+from merging_cases import EACH_SPACE, MODES, Case, case, middling_size
 
 from wsx.errors import ExportError
 from wsx.evaluators.blocks import cpu_block_size
@@ -48,7 +48,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("bn", MODES)
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("space", EACH_SPACE)
 def test_logits_of_a_merged_model_equal_those_one_by_one_bit_by_bit(space, bn, target):
     some = case(space, bn)
     graphs = some.graphs

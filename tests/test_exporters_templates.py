@@ -29,7 +29,13 @@ def written(recorder, graphs):
 
 
 @pytest.mark.parametrize("mode", ["running", "batch", "calibrated:1x4"])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("darts", "proxylessnas")))
+        for name in SMALL
+    ],
+)
 def test_repeated_nodes_are_the_ones_written_anew(name, mode, monkeypatch):
     net = build_supernet(name, SMALL[name], seed=0).eval()
     recorder = SubnetRecorder(net, BatchNormMode.parse(mode))

@@ -124,6 +124,7 @@ def forward_of(module, bn, dataset):
     return torch.cat(parts), torch.from_numpy(images.labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bn", BN_MODES)
 def test_scores_equal_those_of_a_loop_written_by_hand(run, tuned, bn):
     dataset, device = DATA.load(), torch.device("cpu")

@@ -30,7 +30,7 @@ SCORED = np.array(SETTINGS.scored_epochs)
 def findings(monkeypatch, half, end, alone=0.01, **truth):
     """Findings where scores have some noise up to half training, and some at the end."""
     rng = np.random.default_rng(0)
-    noise = np.where(SCORED <= 20, half, end)
+    noise = np.where(SETTINGS.recipe.epochs // 2 >= SCORED, half, end)
     accuracy = noisy(noise, N_RUNS, SCORED.size, rng=rng)
     plant_truth(monkeypatch, noisy(alone, 5, rng=rng), **truth)
     panel = SimpleNamespace(
@@ -97,8 +97,9 @@ def test_what_is_trained_and_scored(tmp_path):
     assert list(train.configs) == [f"seed-{seed}" for seed in range(N_RUNS)]
     assert_alike_but_for(list(train.configs.values()), "seed")
     assert train.configs["seed-0"].recipe.checkpoint_epochs == 1
-    assert SETTINGS.scored_epochs == [4, 8, *range(11, 21), 24, 28, *range(31, 41)]
-    assert score.checkpoints.split(",")[:3] == ["epoch-0004", "epoch-0008", "epoch-0011"]
+    rare = [*range(10, 100, 10), *range(110, 200, 10)]
+    assert SETTINGS.scored_epochs == sorted({*rare, *range(91, 101), *range(191, 201)})
+    assert score.checkpoints.split(",")[8:11] == ["epoch-0090", "epoch-0091", "epoch-0092"]
     assert score.n_checkpoints == len(score.checkpoints.split(",")) == SCORED.size
     table = tmp_path / "t.csv"
     table.write_text("\n".join(["arch,accuracy", *(f"{text},0.5" for text in TEXTS)]))
@@ -117,7 +118,7 @@ def test_truth_of_no_use_is_found_out_before_anything_is_trained(tmp_path, texts
 
 
 @pytest.mark.parametrize(
-    "values", [{"n_last": "1"}, {"n_last": "21"}, {"every": "0"}, {"recipe.epochs": "19"}]
+    "values", [{"n_last": "1"}, {"n_last": "101"}, {"every": "0"}, {"recipe.epochs": "19"}]
 )
 def test_windows_that_cannot_be_are_refused(values):
     with pytest.raises(OptionError, match="n_last at least 2 and at most half"):

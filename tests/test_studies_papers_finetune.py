@@ -34,7 +34,7 @@ def findings(monkeypatch, early, late):
     rng = np.random.default_rng(0)
     planted = {
         f"epoch-{epoch:04d}": noisy(noise, N_RUNS, N_BATCHES.size, rng=rng)
-        for epoch, noise in ((20, early), (40, late))
+        for epoch, noise in ((100, early), (200, late))
     }
     plant_truth(monkeypatch)
 
@@ -71,28 +71,28 @@ def test_numbers_are_those_of_the_slow_way(monkeypatch):
     }
     rows = {(row[0], row[1]): row for row in found.tables[0].rows}
     assert len(rows) == 2 * N_BATCHES.size
-    early = tau["epoch-0020"]
-    at_few = rows["epoch 20", 8]
+    early = tau["epoch-0100"]
+    at_few = rows["epoch 100", 8]
     assert at_few[2] == pytest.approx(early[:, 4].mean(), abs=1e-12)
     assert at_few[4] == pytest.approx((early[:, 4] - early[:, 0]).mean(), abs=1e-12)
-    assert (at_few[7], rows["epoch 40", 8][7]) == tuple(finetune.PUBLISHED.values())
-    assert rows["epoch 20", 0][4:6] == [None, None]
-    last = planted["epoch-0040"][:, -1]
+    assert (at_few[7], rows["epoch 200", 8][7]) == tuple(finetune.PUBLISHED.values())
+    assert rows["epoch 100", 0][4:6] == [None, None]
+    last = planted["epoch-0200"][:, -1]
     pairs = [stats.kendalltau(last[i], last[j]).statistic for i in range(N_RUNS) for j in range(i)]
-    assert rows["epoch 40", 64][6] == pytest.approx(np.mean(pairs), abs=1e-12)
+    assert rows["epoch 200", 64][6] == pytest.approx(np.mean(pairs), abs=1e-12)
     (plot,) = found.plots
     assert plot.series[1].x == N_BATCHES.tolist()
-    assert plot.series[1].y == pytest.approx(tau["epoch-0040"].mean(axis=0), abs=1e-12)
+    assert plot.series[1].y == pytest.approx(tau["epoch-0200"].mean(axis=0), abs=1e-12)
 
 
 def test_what_is_trained_and_from_where():
     train, tune, _ = STUDIES["finetune"].steps(SETTINGS, Path("nowhere"))
     assert list(train.configs) == [f"seed-{seed}" for seed in range(N_RUNS)]
     assert_alike_but_for(list(train.configs.values()), "seed")
-    assert train.configs["seed-0"].recipe.checkpoint_epochs == 20
+    assert train.configs["seed-0"].recipe.checkpoint_epochs == 100
     assert isinstance(tune, FineTune)
     assert tune.runs == tuple(train.configs)
-    assert list(tune.starts) == ["epoch-0020", "epoch-0040"]
+    assert list(tune.starts) == ["epoch-0100", "epoch-0200"]
     half, full = tune.starts.values()
     # Half the cosine from 0.05 to 0.001, and its end.
     assert half.lr == pytest.approx(0.0255, abs=1e-12)
@@ -109,7 +109,7 @@ def test_the_plan_counts_all_archs_runs_and_snapshots(monkeypatch):
     assert work.n_trainings == n_subnets
     assert work.n_train_images == n_subnets * 64 * SETTINGS.recipe.batch_size
     assert work.n_scores == n_subnets * N_BATCHES.size
-    assert work.n_scored_images == work.n_scores * (1_000 + 2 * 256)
+    assert work.n_scored_images == work.n_scores * (700 + 2 * 256)
 
 
 def test_published_snapshots_have_the_rate_of_the_public_code():

@@ -143,6 +143,7 @@ def test_onnx_runtime_equals_the_supernet(make, run_onnx, space, options):
         assert relative(torch.from_numpy(exported), expected) < FLOAT32_TOLERANCE
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_every_weight_and_statistic_shows_in_the_logits(make):
     supernet = make()
@@ -171,6 +172,7 @@ def test_order_of_pairs_matters_to_slots_and_not_to_edges(make, space):
     assert np.median(gaps) > 1e-6
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_two_equal_pairs_of_a_node_have_weights_of_their_own(make):
     described = SPACES["darts-nds"]
@@ -191,6 +193,7 @@ def test_two_equal_pairs_of_a_node_have_weights_of_their_own(make):
         assert sum(p.numel() for p in extract(supernet, arch).parameters()) == cost.params
 
 
+@pytest.mark.slow
 def test_nds_archs_are_reachable_where_the_output_depends_on_the_input(make):
     supernet = make("darts-nds", cells=12, shares="slot")
     with torch.no_grad():

@@ -69,6 +69,7 @@ class Leaking(GroupedSupernet):
         return y + leak if isinstance(x, torch.Tensor) else y
 
 
+@pytest.mark.slow
 def test_the_contract_of_training_sees_members_that_are_mixed_up():
     def make():
         net = build_supernet("cell64", MACROS["cell64"], seed=0, sharing={"groups": "by:0->1"})
@@ -112,6 +113,7 @@ def test_functions_are_equal_within_groups_only():
     assert len({key(text) for text in texts}) == 1
 
 
+@pytest.mark.slow
 def test_shared_cells_are_recorded_once():
     def n_learnt(shared):
         net = build("cell64", {"groups": "consecutive:4", "shared": shared})

@@ -48,6 +48,7 @@ def test_extracted_subnets_equal_the_supernet(supernet):
     assert extraction_error(double, ARCHS[0], subnets[1]) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["running", "batch"])
 def test_onnx_runtime_equals_the_supernet(supernet, run_onnx, mode):
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
@@ -74,6 +75,7 @@ def test_zero_leaves_the_residual(supernet):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_cost_equals_hooks_and_the_extracted_module(supernet):
     archs = (*ARCHS[::2], tuple(0 if n == 6 else ZERO for n in PROXYLESSNAS.n_options))
     for arch, subnet in zip(archs, extracted(supernet, archs), strict=True):
@@ -115,6 +117,7 @@ def test_a_step_changes_its_blocks_and_nothing_else(randomise_norms):
         assert changed == inside | {None}
 
 
+@pytest.mark.slow
 def test_the_check_sees_an_optimiser_that_decays_everything(randomise_norms):
     tiny = randomise_norms(build_supernet("proxylessnas", TINY, seed=0))
     before, after = states_of_training(tiny, [ARCHS[0]], decays_all=True)

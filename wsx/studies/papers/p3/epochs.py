@@ -102,7 +102,7 @@ class Epochs(Study):
             values |= {"recipe": replace(values["recipe"], epochs=4), "seeds": (0, 1)}
             return EpochsSettings(**values, every=2, n_last=2)
         if scale == "small":
-            return EpochsSettings(**values | {"n_images": 1_000}, every=4)
+            return EpochsSettings(**values, every=10)
         return EpochsSettings(**values, every=5)
 
     def steps(self, settings: EpochsSettings, folder: Path) -> Sequence[Step]:

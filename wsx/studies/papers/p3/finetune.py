@@ -92,7 +92,7 @@ class FinetuneStudy(Study):
             values |= {"recipe": replace(values["recipe"], epochs=2), "seeds": (0, 1)}
             return FinetuneSettings(**values, n_batches=(0, 1, 4), n_few=4)
         if scale == "small":
-            return FinetuneSettings(**values | {"n_images": 1_000, "bn": "calibrated:2x256"})
+            return FinetuneSettings(**values)
         return FinetuneSettings(**values, n_batches=(0, 1, 2, 4, 5, 10, 16, 32, 64), n_few=10)
 
     def steps(self, settings: FinetuneSettings, folder: Path) -> Sequence[Step]:

@@ -112,7 +112,7 @@ class InterferenceStudy(Study):
             values |= {"recipe": replace(values["recipe"], epochs=2), "seeds": (0, 1)}
         if scale == "small":
             # Every arch is scored 128 times for each seed.
-            values |= {"n_images": 500, "bn": "calibrated:1x128"}
+            values |= {"bn": "calibrated:1x128"}
         return InterferenceSettings(**values)
 
     def steps(self, settings: InterferenceSettings, folder: Path) -> Sequence[Step]:

@@ -100,6 +100,7 @@ class Trainer:
             weight_decay=recipe.weight_decay,
         )
         self._sums = torch.zeros(3, dtype=torch.float64)
+        self._drop_path: float | None = None
 
     def run(self) -> Iterator[Progress]:
         """Train to the end, yielding after every step.
@@ -147,12 +148,18 @@ class Trainer:
         ramp = step / self.n_steps if self.recipe.raises_drop_path else 1.0
         return self.recipe.drop_path * ramp
 
+    def _set_drop_path(self, share: float) -> None:
+        # Looking for the layers in a large supernet may take longer than the step itself.
+        if share != self._drop_path:
+            set_drop_path(self.model, share)
+            self._drop_path = share
+
     def _train_step(self, lr: float) -> None:
         x, labels = self._batches[self.step]
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
-        set_drop_path(self.model, self.drop_path_at(self.step))
+        self._set_drop_path(self.drop_path_at(self.step))
         passes, n_ranks = list(self._passes(self.step)), self.recipe.n_ranks
         n_paths, n_left = divmod(len(passes), n_ranks)
         if n_left or not n_paths:

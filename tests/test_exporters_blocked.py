@@ -66,20 +66,19 @@ FORMS = {
     "bias": Case(lambda m, x: m["n"](m["c"](x)), c=conv(bias=True), n=norm()),
     "no affine": Case(lambda m, x: m["n"](m["c"](x)), c=conv(kernel=1), n=norm(affine=False)),
     "stride": Case(lambda m, x: m["n"](m["c"](x)), c=conv(stride=2), n=norm()),
-    "dilation": Case(
-        lambda m, x: m["n"](m["c"](x)), c=conv(dilation=2, padding=(2, 1)), n=norm()
-    ),
+    "dilation": Case(lambda m, x: m["n"](m["c"](x)), c=conv(dilation=2, padding=(2, 1)), n=norm()),
     "depthwise": Case(lambda m, x: m["n"](m["c"](x)), c=conv(groups=WIDE, kernel=5), n=norm()),
     "depthwise, bias": Case(
         lambda m, x: m["n"](m["c"](x)), c=conv(groups=WIDE, bias=True), n=norm()
     ),
     "grouped": Case(lambda m, x: m["n"](m["c"](x)).relu(), c=conv(groups=4), n=norm()),
-    "wider": Case(
-        lambda m, x: m["n"](m["c"](x)), c=conv(n_out=2 * WIDE), n=norm(2 * WIDE)
-    ),
+    "wider": Case(lambda m, x: m["n"](m["c"](x)), c=conv(n_out=2 * WIDE), n=norm(2 * WIDE)),
     "narrow and back": Case(
         lambda m, x: m["o"](m["b"](m["n"](m["c"](x)))),
-        c=conv(n_out=5), n=norm(5), b=conv(5), o=norm(),
+        c=conv(n_out=5),
+        n=norm(5),
+        b=conv(5),
+        o=norm(),
     ),
     "norm of relu": Case(lambda m, x: m["n"](x.relu()), n=norm()),
     "norm of norm": Case(lambda m, x: m["o"](m["n"](x)), n=norm(), o=norm()),
@@ -88,40 +87,42 @@ FORMS = {
     "two readers of a norm": Case(lambda m, x: m["n"](x).relu() + m["n"](x), n=norm()),
     "three addends": Case(
         lambda m, x: (m["n"](x) + m["o"](m["c"](x)) + m["p"](m["c"](x.relu()))).relu(),
-        c=conv(), n=norm(), o=norm(), p=norm(),
+        c=conv(),
+        n=norm(),
+        o=norm(),
+        p=norm(),
     ),
     "sum with itself": Case(lambda m, x: m["n"](x) + m["n"](x), n=norm()),
     "sum read twice": Case(
         lambda m, x: (lambda y: m["o"](y) + y.relu())(m["n"](x) + x), n=norm(), o=norm()
     ),
     "relu6": Case(lambda m, x: F.relu6(m["n"](x) * 3.0), n=norm()),
-    "scalars": Case(lambda m, x: m["o"]((3.0 - m["n"](x) / 2.0) * (m["n"](x) + 1.5)), n=norm(), o=norm()),
-    "difference and product": Case(
-        lambda m, x: (m["n"](x) - x) * m["o"](x), n=norm(), o=norm()
+    "scalars": Case(
+        lambda m, x: m["o"]((3.0 - m["n"](x) / 2.0) * (m["n"](x) + 1.5)), n=norm(), o=norm()
     ),
+    "difference and product": Case(lambda m, x: (m["n"](x) - x) * m["o"](x), n=norm(), o=norm()),
     "average pool": Case(
         lambda m, x: m["n"](F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)) + m["o"](x),
-        n=norm(), o=norm(),
+        n=norm(),
+        o=norm(),
     ),
     "average pool with padding": Case(
         lambda m, x: F.avg_pool2d(m["n"](x), 3, 2, 1, count_include_pad=True), n=norm()
     ),
-    "max pool": Case(
-        lambda m, x: F.max_pool2d(m["n"](x), 2, 2, ceil_mode=True), n=norm()
-    ),
+    "max pool": Case(lambda m, x: F.max_pool2d(m["n"](x), 2, 2, ceil_mode=True), n=norm()),
     "concatenation": Case(
         lambda m, x: m["o"](torch.cat([m["n"](x), x, F.relu(x)], 1)), n=norm(), o=norm(3 * WIDE)
     ),
-    "concatenation of rows": Case(
-        lambda m, x: torch.cat([m["n"](x), x], 2), n=norm()
-    ),
+    "concatenation of rows": Case(lambda m, x: torch.cat([m["n"](x), x], 2), n=norm()),
     "squeeze and excite": Case(squeeze, c=conv(), n=norm()),
     "crop": Case(lambda m, x: m["n"](m["c"](x[:, :, 1:, 1:])), c=conv(), n=norm()),
     "single pixels": Case(
         lambda m, x: m["o"](m["c"](m["n"](x).mean((2, 3), keepdim=True))),
-        c=conv(kernel=1), n=norm(), o=norm(),
+        c=conv(kernel=1),
+        n=norm(),
+        o=norm(),
     ),
-}  # fmt: skip
+}
 
 
 def in_double(model, x):
@@ -185,8 +186,10 @@ def test_everything_between_the_first_layer_and_the_last_stays_in_blocks():
     # is left adds epsilon to variances.
     wide = {"Add", "Relu", "BatchNormalization", "Conv", "GlobalAveragePool"}
     assert Counter(kind for kind in plain if kind in wide) == {
-        "Relu": 1, "Add": 3, "GlobalAveragePool": 1,
-    }  # fmt: skip
+        "Relu": 1,
+        "Add": 3,
+        "GlobalAveragePool": 1,
+    }
 
 
 def test_a_mean_far_from_zero_keeps_its_variance(run_onnx):

@@ -23,7 +23,7 @@ from wsx.studies.papers.p3 import epochs
 from wsx.studies.papers.steps import ScoreCheckpoints, TrainAlone, TrainSupernets
 
 N_RUNS = 5
-SETTINGS = small("epochs")
+SETTINGS = small("epochs", **{"recipe.epochs": "200", "every": "10", "n_last": "10"})
 SCORED = np.array(SETTINGS.scored_epochs)
 
 
@@ -118,7 +118,7 @@ def test_truth_of_no_use_is_found_out_before_anything_is_trained(tmp_path, texts
 
 
 @pytest.mark.parametrize(
-    "values", [{"n_last": "1"}, {"n_last": "101"}, {"every": "0"}, {"recipe.epochs": "19"}]
+    "values", [{"n_last": "1"}, {"n_last": "301"}, {"every": "0"}, {"recipe.epochs": "59"}]
 )
 def test_windows_that_cannot_be_are_refused(values):
     with pytest.raises(OptionError, match="n_last at least 2 and at most half"):

@@ -25,7 +25,7 @@ from wsx.studies.papers.rates import ScoreRate
 from wsx.studies.papers.steps import FineTune
 
 N_RUNS = 5
-SETTINGS = small("finetune")
+SETTINGS = small("finetune", **{"recipe.epochs": "200"})
 N_BATCHES = np.array(SETTINGS.n_batches)
 
 
@@ -109,7 +109,7 @@ def test_the_plan_counts_all_archs_runs_and_snapshots(monkeypatch):
     assert work.n_trainings == n_subnets
     assert work.n_train_images == n_subnets * 64 * SETTINGS.recipe.batch_size
     assert work.n_scores == n_subnets * N_BATCHES.size
-    assert work.n_scored_images == work.n_scores * (700 + 2 * 256)
+    assert work.n_scored_images == work.n_scores * (1_400 + 256)
 
 
 def test_published_snapshots_have_the_rate_of_the_public_code():

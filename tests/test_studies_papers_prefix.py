@@ -84,7 +84,7 @@ def test_what_is_trained_and_scored():
     assert {(one.checkpoints, one.n_checkpoints) for one in scores} == {("last:64:9", N_STEPS)}
     paper = settings_of(STUDIES["prefix"], "paper", {})
     assert (len(paper.variants), paper.recipe.epochs) == (5, 2000)
-    assert train.configs["prefix-0-0"].recipe.checkpoint_epochs == SETTINGS.recipe.epochs == 400
+    assert train.configs["prefix-0-0"].recipe.checkpoint_epochs == SETTINGS.recipe.epochs == 1_200
     assert SETTINGS.alone == small("groups").alone
 
 

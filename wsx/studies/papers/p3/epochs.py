@@ -102,7 +102,8 @@ class Epochs(Study):
             values |= {"recipe": replace(values["recipe"], epochs=4), "seeds": (0, 1)}
             return EpochsSettings(**values, every=2, n_last=2)
         if scale == "small":
-            return EpochsSettings(**values, every=10)
+            # At ten steps an epoch, 30 epochs are four rounds over the archs.
+            return EpochsSettings(**values, every=30, n_last=30)
         return EpochsSettings(**values, every=5)
 
     def steps(self, settings: EpochsSettings, folder: Path) -> Sequence[Step]:

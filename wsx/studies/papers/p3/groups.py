@@ -114,7 +114,7 @@ class Groups(Study):
         values["seeds"] = (0, 1, 2)
         if scale == "small":
             # Nine has no factor in common with the round of 64: steps on all kinds of archs are seen.
-            values |= {"bn": "calibrated:1x256", "every": 9}
+            values["every"] = 9
             values["groups"] = (1, 4, 16, 64)
         return GroupsSettings(**values)
 

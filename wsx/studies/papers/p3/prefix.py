@@ -58,7 +58,7 @@ class Prefix(Study):
         """Return the numbers of a scale."""
         values = cell64_settings(scale)
         # Private weights are trained once a round, so trainings are longer than elsewhere.
-        n_epochs = {"tiny": 2, "small": 400, "paper": 2000}[scale]
+        n_epochs = {"tiny": 2, "small": 1_200, "paper": 2_000}[scale]
         values["recipe"] = replace(values["recipe"], epochs=n_epochs)
         if scale == "tiny":
             values["seeds"] = (0, 1)
@@ -66,7 +66,7 @@ class Prefix(Study):
         values["seeds"] = (0, 1, 2)
         if scale == "small":
             # Nine has no factor in common with the round of 64: steps on all kinds of archs are seen.
-            values |= {"bn": "calibrated:1x256", "every": 9}
+            values["every"] = 9
         return PrefixSettings(**values)
 
     def steps(self, settings: PrefixSettings, folder: Path) -> Sequence[Step]:

@@ -10,6 +10,7 @@ from study_runs import run_twice
 from wsx.studies.papers import STUDIES, settings_of
 from wsx.studies.papers.p3 import instances
 from wsx.studies.papers.p3.cell64 import Cell64Settings
+from wsx.truth import load_truth
 
 N_RUNS, N_ARCHS = 8, 40
 
@@ -92,3 +93,12 @@ def test_the_whole_study_at_its_smallest_scale(tmp_path, capsys):
     assert [len(table["rows"]) for table in found["tables"]] == [5, 4]
     (plot,) = found["plots"]
     assert len(plot["series"][0]["x"]) == 8
+
+
+def test_the_packaged_truth_is_what_small_would_train():
+    settings = settings_of(STUDIES["instances"], "small", {})
+    truth = load_truth("digits-cell64")
+    assert truth.only(settings.texts).per_seed.shape == (64, len(settings.truth_seeds))
+    assert truth.info["seeds"] == list(settings.truth_seeds)
+    trained = settings.alone.as_dict()
+    assert {name: truth.info[name] for name in trained} == trained

@@ -10,7 +10,7 @@ from study_runs import run_twice
 from wsx.errors import OptionError
 from wsx.spaces.lists import read_archs
 from wsx.studies.papers import STUDIES, Machine, settings_of
-from wsx.studies.papers.p1 import folds
+from wsx.studies.papers.p1 import folds, parts
 
 STUDY = STUDIES["folds"]
 VALUES = {"n_archs": "150", "seeds": "0,1,2,3,4,5,6,7", "trained": "0,2,4"}
@@ -35,7 +35,7 @@ def findings(monkeypatch, own, others, whole):
         # Mirrored, so that noise alone correlates with nothing on average.
         return true + noise * np.concatenate([drawn, -drawn])
 
-    monkeypatch.setattr(folds, "accuracy_of", accuracy_of)
+    monkeypatch.setattr(parts, "accuracy_of", accuracy_of)
     return STUDY.findings(settings, Path("nowhere"))
 
 

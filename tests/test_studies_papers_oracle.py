@@ -10,7 +10,7 @@ from study_runs import run_twice
 from wsx.errors import OptionError
 from wsx.spaces.lists import read_archs
 from wsx.studies.papers import STUDIES, Machine, settings_of
-from wsx.studies.papers.p1 import oracle
+from wsx.studies.papers.p1 import oracle, parts
 
 STUDY = STUDIES["oracle"]
 
@@ -24,7 +24,7 @@ def findings(monkeypatch, noise, lift):
         kind = variant.name
         return lift[kind] + planted.noisy(true, noise[kind], np.random.default_rng(0))
 
-    monkeypatch.setattr(oracle, "accuracy_of", accuracy_of)
+    monkeypatch.setattr(parts, "accuracy_of", accuracy_of)
     values = {"n_archs": "240", "seeds": "0,1,2,3,4,5,6,7"}
     return STUDY.findings(settings_of(STUDY, "tiny", values), Path("nowhere"))
 

@@ -14,9 +14,9 @@ from wsx.spaces import SPACES
 from wsx.spaces.folds import random_folds, structured_folds, truth_folds
 from wsx.studies.papers._base import STUDIES, Step, Study
 from wsx.studies.papers.nasbench201 import P1, nasbench201_settings
-from wsx.studies.papers.p1.parts import Part, is_inside, parsed, part_steps, variant_of
+from wsx.studies.papers.p1.parts import Part, is_inside, last_accuracies, parsed, part_steps
 from wsx.studies.papers.seeds import claim_over_seeds, points
-from wsx.studies.papers.variants import RankedSettings, accuracy_of
+from wsx.studies.papers.variants import RankedSettings
 
 Array = NDArray[np.float64]
 Inside = Mapping[str, NDArray[np.bool_]]
@@ -69,12 +69,7 @@ class Folds(Study):
         texts, truth = settings.archs()
         parts = _parts(settings)
         inside = is_inside(parts, settings, texts)
-        scores = {
-            part.name: accuracy_of(variant_of(part, settings, folder), settings, folder, texts)[
-                :, -1
-            ]
-            for part in parts
-        }
+        scores = last_accuracies(parts, settings, folder, texts)
         readings = {part.name: _readings(part.name, scores, inside, truth) for part in parts}
         return Findings(
             "What does a supernet rank that was trained on a fold?",

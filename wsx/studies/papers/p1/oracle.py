@@ -13,9 +13,9 @@ from wsx.report.findings import Cell, Claim, Findings, Plot, ResultTable, limits
 from wsx.spaces.folds import oracle_part, random_part
 from wsx.studies.papers._base import STUDIES, Step, Study
 from wsx.studies.papers.nasbench201 import P1, nasbench201_settings
-from wsx.studies.papers.p1.parts import Part, is_inside, parsed, part_steps, variant_of
+from wsx.studies.papers.p1.parts import Part, is_inside, last_accuracies, parsed, part_steps
 from wsx.studies.papers.seeds import claim_over_seeds, points
-from wsx.studies.papers.variants import RankedSettings, accuracy_of
+from wsx.studies.papers.variants import RankedSettings
 
 Array = NDArray[np.float64]
 ABSTRACT = f"{P1}, abstract of its first version"
@@ -65,12 +65,7 @@ class Oracle(Study):
         texts, truth = settings.archs()
         parts = _parts(settings)
         inside = is_inside(parts, settings, texts)
-        scores = {
-            part.name: accuracy_of(variant_of(part, settings, folder), settings, folder, texts)[
-                :, -1
-            ]
-            for part in parts
-        }
+        scores = last_accuracies(parts, settings, folder, texts)
         readings = _readings(scores, inside, truth, settings.top_k)
         n_kept = len(parts[1].archs)
         return Findings(

@@ -11,7 +11,7 @@ from wsx.spaces import SPACES, Arch
 from wsx.spaces.folds import write_archs
 from wsx.spaces.lists import LIST
 from wsx.studies.papers._base import Machine, Step, Update, Work
-from wsx.studies.papers.variants import RankedSettings, Variant, variant_steps
+from wsx.studies.papers.variants import RankedSettings, Variant, accuracy_of, variant_steps
 
 LISTS = "lists"
 
@@ -76,6 +76,14 @@ def part_steps(
         WriteLists("lists", settings.space, parts),
         *variant_steps(variants, settings, texts),
     ]
+
+
+def last_accuracies(
+    parts: Sequence[Part], settings: RankedSettings, folder: Path, texts: tuple[str, ...]
+) -> dict[str, NDArray[np.float64]]:
+    """Return accuracies (seed, arch) after training on each part, by its name."""
+    variants = [variant_of(part, settings, folder) for part in parts]
+    return {one.name: accuracy_of(one, settings, folder, texts)[:, -1] for one in variants}
 
 
 def parsed(settings: RankedSettings, texts: Sequence[str]) -> list[Arch]:

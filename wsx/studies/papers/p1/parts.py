@@ -61,7 +61,7 @@ def _path(folder: Path, name: str) -> Path:
     return folder.resolve() / LISTS / f"{name}.txt"
 
 
-def variant_of(part: Part, settings: RankedSettings, folder: Path) -> Variant:
+def _variant_of(part: Part, settings: RankedSettings, folder: Path) -> Variant:
     """Return the training on a part."""
     recipe = replace(settings.recipe, measure=f"{LIST}{_path(folder, part.name)}")
     return Variant(part.name, part.label, settings.run_config(recipe, 0), settings.bn)
@@ -71,7 +71,7 @@ def part_steps(
     parts: Sequence[Part], settings: RankedSettings, folder: Path, texts: tuple[str, ...]
 ) -> list[Step]:
     """Return the steps that train on each part with all seeds, and score the same archs after each."""
-    variants = [variant_of(part, settings, folder) for part in parts]
+    variants = [_variant_of(part, settings, folder) for part in parts]
     return [
         WriteLists("lists", settings.space, parts),
         *variant_steps(variants, settings, texts),
@@ -82,7 +82,7 @@ def last_accuracies(
     parts: Sequence[Part], settings: RankedSettings, folder: Path, texts: tuple[str, ...]
 ) -> dict[str, NDArray[np.float64]]:
     """Return accuracies (seed, arch) after training on each part, by its name."""
-    variants = [variant_of(part, settings, folder) for part in parts]
+    variants = [_variant_of(part, settings, folder) for part in parts]
     return {one.name: accuracy_of(one, settings, folder, texts)[:, -1] for one in variants}
 
 

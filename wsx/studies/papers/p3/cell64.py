@@ -42,7 +42,7 @@ def cell64_settings(scale: str) -> dict[str, Any]:
             "truth_epochs": 2,
         }
     if scale == "small":
-        # Archs must differ by more than seeds do: fully trained on few images and measured on many, they do.
+        # Few images to train on, so that archs come to their end soon; many to measure on, as they differ little.
         return {
             "space": "cell64",
             "data": DataSpec("digits", n_train=300, n_valid=97, n_test=1_400),

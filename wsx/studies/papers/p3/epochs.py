@@ -102,7 +102,7 @@ class Epochs(Study):
             values |= {"recipe": replace(values["recipe"], epochs=4), "seeds": (0, 1)}
             return EpochsSettings(**values, every=2, n_last=2)
         if scale == "small":
-            # At ten steps an epoch, 30 epochs are four rounds over the archs.
+            # At nine steps an epoch, 30 epochs are four rounds over the archs.
             return EpochsSettings(**values, every=30, n_last=30)
         return EpochsSettings(**values, every=5)
 

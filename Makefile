@@ -39,7 +39,7 @@ check: install
 	$(TEST_ENV) $(BIN)/pytest -n 2 -m "not slow"
 
 slow: install
-	$(TEST_ENV) $(BIN)/pytest -n 2 -m slow --durations=20
+	$(TEST_ENV) $(BIN)/pytest -n 2 -m slow --verbose --durations=20
 
 format: install
 	$(BIN)/ruff check --fix-only .

@@ -91,25 +91,30 @@ class _Worker:
     def __init__(self, opener: OpenEngine, n_tasks: int) -> None:
         self._opener = opener
         self._n_tasks = n_tasks
+        self._n_left = 0
         self._pool: ProcessPoolExecutor | None = None
 
     def call(self, method: str, argument: Any) -> Any:
         for _ in range(N_ATTEMPTS):
-            if self._pool is None:
-                # Not forked: sessions and CUDA contexts do not survive a fork.
-                self._pool = ProcessPoolExecutor(
-                    1,
-                    mp_context=multiprocessing.get_context("spawn"),
-                    max_tasks_per_child=self._n_tasks,
-                )
             try:
-                return self._pool.submit(_call_here, self._opener, method, argument).result()
+                return self._process().submit(_call_here, self._opener, method, argument).result()
             except BrokenProcessPool:
                 self.close()
         raise DeviceError(
             f"{N_ATTEMPTS} worker processes died over this subnet: out of memory, or a crash of the runtime. "
             "Score with a smaller --batch-size or fewer --workers"
         )
+
+    def _process(self) -> ProcessPoolExecutor:
+        # Counted here: max_tasks_per_child can wait for ever (python/cpython issue 115634, Python 3.11 to 3.14).
+        if self._n_left == 0:
+            self.close()
+        if self._pool is None:
+            # Not forked: sessions and CUDA contexts do not survive a fork.
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            self._n_left = self._n_tasks
+        self._n_left -= 1
+        return self._pool
 
     def close(self) -> None:
         if self._pool is not None:

@@ -64,9 +64,13 @@ def test_weighted_tau_weighs_pairs_by_their_ranks() -> None:
     )
 
 
+@pytest.mark.parametrize("max_direct", [0, 512], ids=["halving", "pairs"])
 @pytest.mark.parametrize("n_archs", [2, 3, 64, 65])
 @pytest.mark.parametrize("n_values", [3, 40, 10**6])
-def test_weighted_tau_with_ties_is_that_of_scipy(n_values: int, n_archs: int) -> None:
+def test_weighted_tau_with_ties_is_that_of_scipy(
+    n_values: int, n_archs: int, max_direct: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsx.analysis.relevance.MAX_DIRECT", max_direct)
     rng = np.random.default_rng(2)
     for _ in range(10):
         first, second = rng.integers(0, n_values, size=(2, n_archs)) / 8

@@ -43,6 +43,18 @@ def summary() -> Summary:
     return summarise(**planted(), options=QUICK)
 
 
+def test_progress_counts_every_resample_of_every_source() -> None:
+    data, told = planted(), []
+    summarise(**data, options=QUICK, on_resample=lambda done, total: told.append((done, total)))
+    # Archs, images and both for the measures, archs for params and for flops.
+    total = 5 * QUICK.n_resamples
+    assert told == [(done, total) for done in range(1, total + 1)]
+    told.clear()
+    del data["outcomes"], data["params"]
+    summarise(**data, options=QUICK, on_resample=lambda done, total: told.append((done, total)))
+    assert told[-1] == (2 * QUICK.n_resamples, 2 * QUICK.n_resamples)
+
+
 def test_every_metric_is_the_public_function_of_that_name(summary: Summary) -> None:
     data = planted()
     p, t = data["predicted"], data["truth"]

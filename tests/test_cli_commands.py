@@ -158,7 +158,13 @@ def test_report_and_tables_are_written(wsx, run, archs, truth, tmp_path):
     page = tmp_path / "report.html"
     shown = wsx("report", scores, "--truth", truth, "--out", page, "--resamples", "20")
     assert "report.html" in "".join(shown.split())
-    assert list(tmp_path.glob("**/*.png"))
+    pictures = set(map(str, tmp_path.glob("**/*.png")))
+    assert pictures
+    paths = json.loads(
+        wsx("report", scores, "--truth", truth, "--out", page, "--resamples", "0", "--json")
+    )
+    assert paths.pop("page") == str(page)
+    assert set(paths.values()) == pictures
     wsx("export-scores", scores, "--out", tmp_path / "s.csv")
     with (tmp_path / "s.csv").open() as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))

@@ -207,6 +207,7 @@ def analyze(
     level: o.Level = 0.95,
     resamples: o.Resamples = 1000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
+    quiet: o.Quiet = False,
     json_: o.Json = False,
 ) -> None:
     """Compare scores with truth: correlations, overlaps, regret, baselines, with intervals."""
@@ -214,7 +215,15 @@ def analyze(
     from wsx.studies.analyze import compare
 
     options = SummaryOptions(level=level, n_resamples=resamples, seed=seed)
-    comparison = compare(scores, truth=truth, campaign=campaign, by=by, options=options)
+    with progress_bar(is_quiet=quiet) as start:
+        comparison = compare(
+            scores,
+            truth=truth,
+            campaign=campaign,
+            by=by,
+            options=options,
+            on_resample=start("resample"),
+        )
     if json_:
         return print_json(comparison.as_dict())
     print_rows("campaign", comparison.facts())
@@ -232,6 +241,8 @@ def report(
     by: o.By = "accuracy",
     title: Annotated[str | None, typer.Option("--title", help="Heading of the page.")] = None,
     resamples: o.Resamples = 1000,
+    quiet: o.Quiet = False,
+    json_: o.Json = False,
 ) -> None:
     """Write one self-contained HTML page with plots, tables and provenance, and PNGs beside it."""
     from wsx.analysis import SummaryOptions
@@ -239,9 +250,20 @@ def report(
     from wsx.studies.analyze import report_comparison as write
 
     options = SummaryOptions(n_resamples=resamples)
-    comparison = compare(scores, truth=truth, campaign=campaign, by=by, options=options)
+    with progress_bar(is_quiet=quiet) as start:
+        comparison = compare(
+            scores,
+            truth=truth,
+            campaign=campaign,
+            by=by,
+            options=options,
+            on_resample=start("resample"),
+        )
     files = write(comparison, out, title=title or f"{comparison.table.key.space}: {scores.name}")
-    print_rows("report", {"page": files.page, **files.pictures})
+    paths = {"page": files.page, **files.pictures}
+    if json_:
+        return print_json({name: str(path) for name, path in paths.items()})
+    return print_rows("report", paths)
 
 
 @app.command("export-scores")

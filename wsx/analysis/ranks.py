@@ -15,7 +15,7 @@ import scipy.stats
 from wsx.analysis._vectors import FloatArray, IntArray, as_pair, as_vector
 
 # Up to here comparing all pairs takes less time than one call of SciPy's O(n log n) count.
-_MAX_DIRECT = 512
+MAX_DIRECT = 512
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def kendall_tau(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     first, second = as_pair(predicted, truth)
     if first.size < 2 or _is_constant(first) or _is_constant(second):
         return float("nan")
-    if first.size <= _MAX_DIRECT:
+    if first.size <= MAX_DIRECT:
         return _tau_by_pairs(first, second)
     return float(scipy.stats.kendalltau(first, second, method="asymptotic").statistic)
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wsx.analysis._vectors import FloatArray, IntArray, as_pair
-from wsx.analysis.ranks import undefined_reason
+from wsx.analysis.ranks import MAX_DIRECT, undefined_reason
 
 # "AceNAS" (arXiv 2108.03001): the worst fifth is worth nothing, the best arch 20.
 _USELESS_SHARE = 0.2
@@ -93,6 +93,10 @@ def _net_agreement(first: FloatArray, second: FloatArray) -> FloatArray:
 
     SciPy's own weighted tau calls Python for every arch, which takes several times as long.
     """
+    if first.size <= MAX_DIRECT:
+        signs = [np.sign(values[:, None] - values) for values in (first, second)]
+        direct: FloatArray = (signs[0] * signs[1]).sum(axis=1)
+        return direct
     # A tie counts 0, the mean over breaking it both ways.
     found = [
         4 * _n_below_both(a, b) - 2 * a - 2 * b + first.size - 1

@@ -6,8 +6,9 @@ summary.metrics["kendall_tau"].intervals["archs"].low
 json.dumps(summary.as_dict())
 """
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -25,6 +26,7 @@ from wsx.analysis.metrics import (
 )
 from wsx.analysis.ranks import Ties, count_ties, undefined_reason
 from wsx.analysis.resample import (
+    Draw,
     Interval,
     IntervalKind,
     as_outcomes,
@@ -36,6 +38,8 @@ from wsx.analysis.resample import (
 )
 from wsx.analysis.uncertainty import Resampling
 from wsx.errors import OptionError
+
+OnDraw = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def summarise(
     flops: npt.ArrayLike | None = None,
     truth_runs: npt.ArrayLike | None = None,
     options: SummaryOptions | None = None,
+    on_resample: Callable[[int, int], None] | None = None,
 ) -> Summary:
     """Return all measures of predictions against truth.
 
@@ -137,6 +142,7 @@ def summarise(
         truth_runs: Truth of independent trainings, shape (run, arch) over any archs for which
             several are known.
         options: What to report; the defaults of ``SummaryOptions`` where None.
+        on_resample: Called after each resample with how many are done, and of how many.
 
     Raises:
         ShapeError: Shapes do not fit together.
@@ -151,11 +157,17 @@ def summarise(
         if size is not None
     }
     ceiling = {} if truth_runs is None else noise_ceiling(truth_runs)
+    n_sources = len(sizes) + (1 if is_correct is None else 3)
+    on_draw = _counter(on_resample, chosen.n_resamples * n_sources)
     return Summary(
         n_archs=scores.size,
         n_images=None if is_correct is None else is_correct.shape[1],
-        metrics=estimate_metrics(_metrics(chosen), scores, values, chosen, is_correct),
-        baselines={name: _baseline(size, values, name, chosen) for name, size in sizes.items()},
+        metrics=estimate_metrics(
+            _metrics(chosen), scores, values, chosen, is_correct, on_draw=on_draw
+        ),
+        baselines={
+            name: _baseline(size, values, name, chosen, on_draw) for name, size in sizes.items()
+        },
         noise_ceiling=ceiling,
         predicted_ties=count_ties(scores),
         truth_ties=count_ties(values),
@@ -172,15 +184,22 @@ def _metrics(options: SummaryOptions) -> list[Metric]:
     return metrics
 
 
+def _counter(on_resample: Callable[[int, int], None] | None, total: int) -> OnDraw | None:
+    if on_resample is None:
+        return None
+    done = itertools.count(1)
+    return lambda: on_resample(next(done), total)
+
+
 def _baseline(
-    size: FloatArray, truth: FloatArray, name: str, options: SummaryOptions
+    size: FloatArray, truth: FloatArray, name: str, options: SummaryOptions, on_draw: OnDraw | None
 ) -> dict[str, Estimate]:
     labels = {metric.name: metric.label for metric in correlation_metrics(options.sparse_width)}
     metrics = [
         Metric(key, labels[key], "correlation", value, lambda p, t: _named_reason(p, t, name))
         for key, value in CORRELATIONS.items()
     ]
-    return estimate_metrics(metrics, size, truth, options)
+    return estimate_metrics(metrics, size, truth, options, on_draw=on_draw)
 
 
 def _named_reason(size: FloatArray, truth: FloatArray, name: str) -> str | None:
@@ -193,6 +212,8 @@ def estimate_metrics(
     truth: FloatArray,
     options: Resampling,
     outcomes: npt.NDArray[np.bool_] | None = None,
+    *,
+    on_draw: OnDraw | None = None,
 ) -> dict[str, Estimate]:
     """Return measures of scores against truth by name, with intervals over archs and over images.
 
@@ -202,11 +223,12 @@ def estimate_metrics(
         truth: Scores of the same archs, shape (arch,).
         options: How things are drawn again.
         outcomes: True where an arch classifies an image correctly, shape (arch, image).
+        on_draw: Called after each draw.
     """
     reasons = {metric.name: metric.reason(scores, truth) for metric in metrics}
     defined = [metric for metric in metrics if reasons[metric.name] is None]
     values = {metric.name: metric.value(scores, truth) for metric in defined}
-    intervals = _intervals(defined, values, scores, truth, options, outcomes)
+    intervals = _intervals(defined, values, scores, truth, options, outcomes, on_draw)
     return {
         metric.name: Estimate(
             metric.label,
@@ -226,6 +248,7 @@ def _intervals(
     truth: FloatArray,
     options: Resampling,
     outcomes: npt.NDArray[np.bool_] | None,
+    on_draw: OnDraw | None,
 ) -> dict[str, dict[str, Interval]]:
     """Return for each metric its intervals by source of chance."""
     intervals: dict[str, dict[str, Interval]] = {metric.name: {} for metric in metrics}
@@ -243,7 +266,7 @@ def _intervals(
         sources["images"] = draw_images(outcomes, truth, n_resamples=n, rng=rngs[1])
         sources["both"] = draw_both(outcomes, truth, n_resamples=n, rng=rngs[2])
     for source, draws in sources.items():
-        samples = bootstrap(statistics, draws)
+        samples = bootstrap(statistics, _told(draws, on_draw))
         for column, metric in enumerate(metrics):
             intervals[metric.name][source] = interval(
                 samples[:, column],
@@ -253,6 +276,13 @@ def _intervals(
                 bounds=(-1, 1) if metric.kind == "correlation" else (-np.inf, np.inf),
             )
     return intervals
+
+
+def _told(draws: Iterable[Draw], on_draw: OnDraw | None) -> Iterator[Draw]:
+    for draw in draws:
+        yield draw
+        if on_draw is not None:
+            on_draw()
 
 
 def _interval_kind(metric: Metric, source: str) -> IntervalKind:

@@ -1,5 +1,6 @@
 """From a score file, and truth where there is some, to a summary and a report."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ def compare(
     campaign: str | None = None,
     by: str = "accuracy",
     options: SummaryOptions | None = None,
+    on_resample: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Return a campaign's scores beside the truth, with all measures.
 
@@ -103,6 +105,7 @@ def compare(
         campaign: Beginning of the campaign's digest; may be left out where there is only one.
         by: What archs are ranked by, ``accuracy`` or ``loss``; always loss where the truth is a loss.
         options: What to report.
+        on_resample: Called after each resample with how many are done, and of how many.
 
     Raises:
         OptionError: ``by`` is neither.
@@ -139,6 +142,7 @@ def compare(
         flops=table.flops[rows],
         truth_runs=None if per_seed is None or per_seed.shape[1] < 2 else per_seed.T,
         options=options,
+        on_resample=on_resample,
     )
     return Comparison(table, rows, predicted[rows], values, truth_table, summary, by)
 

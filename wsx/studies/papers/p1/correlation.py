@@ -175,7 +175,13 @@ def _correlations(
     settings: CorrelationSettings, texts: Sequence[str], ranking: Ranking
 ) -> ResultTable:
     options = SummaryOptions(top_fractions=(), top_ks=(), n_resamples=N_RESAMPLES)
-    found = summarise(ranking.scores.mean(axis=0), ranking.truth, options=options, **ranking.sizes)
+    found = summarise(
+        ranking.scores.mean(axis=0),
+        ranking.truth,
+        params=ranking.sizes["params"],
+        flops=ranking.sizes["flops"],
+        options=options,
+    )
     seeds: list[Spread] = [
         spread([measure(row, ranking.truth) for row in ranking.scores], "correlation")
         for measure in (spearman, kendall_tau)

@@ -60,6 +60,11 @@ class Capacity(Study):
         values["seeds"] = (0, 1, 2)
         if scale == "tiny":
             return CapacitySettings(**values, recipe=recipe, n_combinations=4)
+        if scale == "small":
+            # Nothing is ranked here, so less will do.
+            values |= {"data": replace(values["data"], n_train=10_000, n_test=2_000)}
+            values |= {"n_images": 1_000}
+            recipe = replace(recipe, batch_size=64)
         if scale == "paper":
             recipe = replace(recipe, lr=0.05)
         return CapacitySettings(**values, recipe=recipe)

@@ -49,18 +49,17 @@ class Correlation(Study):
     def settings(self, scale: str) -> CorrelationSettings:
         """Return the numbers of a scale."""
         values = nasbench201_settings(scale, "p1-nasbench201")
-        recipe, data = values.pop("recipe"), values.pop("data")
+        recipe = values.pop("recipe")
         if scale == "tiny":
             recipe = replace(recipe, epochs=4, checkpoint_epochs=1)
             values |= {"n_archs": 40, "n_archs_early": 20}
         elif scale == "small":
-            recipe = replace(recipe, epochs=40, checkpoint_epochs=4)
-            data = replace(data, n_train=20_000)
+            recipe = replace(recipe, epochs=50, checkpoint_epochs=5)
             values |= {"n_archs": 1_000, "n_archs_early": 300}
         else:
             recipe = replace(recipe, epochs=2_000)
             values |= {"n_archs": 1_000}
-        return CorrelationSettings(**values, recipe=recipe, data=data)
+        return CorrelationSettings(**values, recipe=recipe)
 
     def steps(self, settings: CorrelationSettings, folder: Path) -> Sequence[Step]:
         """Train, score some archs at every checkpoint, and more at the last."""

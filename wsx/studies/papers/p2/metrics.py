@@ -68,7 +68,7 @@ class Metrics(Study):
         if scale == "small":
             values["seeds"] = (0, 1)
             return MetricsSettings(
-                **values, rates=(0.01, 0.05, 0.2), epochs=(2, 5, 12), channels=(4, 8)
+                **values, rates=(0.01, 0.05, 0.2), epochs=(5, 12, 25), channels=(4, 8)
             )
         return MetricsSettings(**values)
 

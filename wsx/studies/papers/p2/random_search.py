@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -89,7 +89,6 @@ class RandomSearchStudy(Study):
                 **values, budget=8, population=4, tournament=2, n_searches=10, margin=0.02
             )
         if scale == "small":
-            values["recipe"] = replace(values["recipe"], epochs=30, checkpoint_epochs=30)
             # 8,195 different functions, three times: every image counts.
             values |= {"bn": "calibrated:1x256", "n_images": 500}
             return RandomSearchSettings(**values, budget=300)

@@ -23,10 +23,11 @@ from wsx.store import open_store
 from wsx.studies.images import ImageChoice
 from wsx.studies.run_subnets import RunSubnets
 from wsx.studies.scoring import ScoringOptions
-from wsx.studies.search import SearchSettings, search_table
-from wsx.studies.search_folder import search_folder
-from wsx.studies.search_report import Measured
-from wsx.studies.search_run import search_run, standalone_config, train_winners
+from wsx.studies.search.folder import search_folder
+from wsx.studies.search.report import Measured
+from wsx.studies.search.run import search_run, standalone_config, train_winners
+from wsx.studies.search.settings import SearchSettings
+from wsx.studies.search.table import search_table
 from wsx.training import RECIPES
 from wsx.truth import TruthTable, write_truth
 

@@ -7,8 +7,8 @@ from wsx.spaces.choice import ArchChoice
 from wsx.studies.evaluate_run import evaluate_run
 from wsx.studies.images import ImageChoice
 from wsx.studies.run_subnets import RunSubnets
-from wsx.studies.search import SearchSettings
-from wsx.studies.search_run import search_run
+from wsx.studies.search.run import search_run
+from wsx.studies.search.settings import SearchSettings
 from wsx.training import DataSpec, RunConfig, train_supernet
 from wsx.training.text_recipes import TextRecipe
 

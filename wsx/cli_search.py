@@ -16,8 +16,8 @@ from wsx.errors import OptionError
 
 if TYPE_CHECKING:
     from wsx.search import OnProgress
-    from wsx.studies.search import SearchSettings
-    from wsx.studies.search_report import Measured, SearchReport, Winner
+    from wsx.studies.search.report import Measured, SearchReport, Winner
+    from wsx.studies.search.settings import SearchSettings
 
 Bound = Annotated[float | None, typer.Option(help="Bound on what winners cost, such as 1.5e6.")]
 
@@ -103,8 +103,9 @@ def search(
     from wsx.spaces import load_space
     from wsx.studies.images import ImageChoice
     from wsx.studies.scoring import ScoringOptions
-    from wsx.studies.search import SearchSettings, search_table
-    from wsx.studies.search_folder import search_folder
+    from wsx.studies.search.folder import search_folder
+    from wsx.studies.search.settings import SearchSettings
+    from wsx.studies.search.table import search_table
 
     settings = SearchSettings(
         make_algorithm(
@@ -167,7 +168,7 @@ def _search_run(
     shared: dict[str, Any],
 ) -> "SearchReport":
     from wsx.studies.run_subnets import RunSubnets
-    from wsx.studies.search_run import search_run
+    from wsx.studies.search.run import search_run
     from wsx.training import open_run
 
     bn, checkpoint, data = opened
@@ -191,7 +192,7 @@ def _trainer(
     if recipe is None:
         _refuse({"--set": set_}, "it changes the recipe of --standalone")
         return None
-    from wsx.studies.search_run import standalone_config, train_winners
+    from wsx.studies.search.run import standalone_config, train_winners
 
     config = standalone_config(source, recipe, o.parse_settings(set_), data=data)
     n_workers = (os.cpu_count() or 1) if workers is None else workers

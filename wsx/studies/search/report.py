@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from wsx.search import Standing, Trial
+from wsx.search import Candidates, Standing, Trial, TruthLookup
 from wsx.spaces import Arch, Cost, Space
 from wsx.store import Score, ScoreKey
 from wsx.truth import TruthTable
@@ -194,3 +194,18 @@ class SearchReport:
             "winners": [winner.as_dict() for winner in self.winners],
             "improvements": self.improvements(),
         }
+
+
+def judged(
+    winners: Sequence[Winner], lookup: TruthLookup | None, candidates: Candidates
+) -> list[Winner]:
+    """Return winners with their standing in a truth table, unchanged where there is none."""
+    if lookup is None:
+        return list(winners)
+    rows = lookup.rows_of(candidates)
+    return [replace(w, standing=lookup.standing(w.arch, rows)) for w in winners]
+
+
+def known_cost(cost: Cost) -> Cost | None:
+    """Return a cost, or None where it is the mark of an unknown one."""
+    return None if cost.params < 0 else cost

@@ -11,8 +11,9 @@ from wsx.search import Candidates, OnProgress
 from wsx.studies.evaluate_folder import check_size, folder_data
 from wsx.studies.images import ImageChoice
 from wsx.studies.scoring import ScoringOptions, onnx_engine, score_key, settled
-from wsx.studies.search import Scorer, SearchSettings, search_scored
-from wsx.studies.search_report import SearchReport
+from wsx.studies.search.report import SearchReport
+from wsx.studies.search.scored import Scorer, search_scored
+from wsx.studies.search.settings import SearchSettings
 
 
 def search_folder(

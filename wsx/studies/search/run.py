@@ -21,8 +21,9 @@ from wsx.studies.images import ImageChoice
 from wsx.studies.isolated import isolated_engine, resolve_devices
 from wsx.studies.run_subnets import RunSubnets
 from wsx.studies.scoring import ScoringOptions, onnx_engine, settled
-from wsx.studies.search import Scorer, SearchSettings, search_scored
-from wsx.studies.search_report import SearchReport
+from wsx.studies.search.report import SearchReport
+from wsx.studies.search.scored import Scorer, search_scored
+from wsx.studies.search.settings import SearchSettings
 from wsx.studies.truth import make_truth
 from wsx.training import RECIPES, DataSpec, RunConfig, open_run
 from wsx.training.text_recipes import TextRecipe

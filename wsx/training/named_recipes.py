@@ -36,8 +36,8 @@ RECIPES.register("digits-standalone")(
     )
 )
 
-# CIFAR-10 at 16 pixels a side in ten minutes on two cores, see benchmarks/nasbench201_cifar10.py. Longer and wider
-# trainings reached higher accuracies and ranked archs no better, see the README for figures.
+# CIFAR-10 at 16 pixels a side in less than ten minutes on two cores. Longer trainings reach higher accuracies and
+# rank archs no better, see docs/studies.md for figures.
 RECIPES.register("cifar10-two-cores")(
     Recipe(
         epochs=25,

@@ -45,10 +45,12 @@ def a_score(index, *, status="ok"):
     )
 
 
-def write_scores(path, *, keys=("0",), n_failed=0, n=N_ARCHS):
+def write_scores(path, *, keys=("0",), n_failed=0, n=N_ARCHS, info=None):
     with open_store(path, "a") as store:
         for name in keys:
-            campaign = store.campaign(a_key(name), image_ids=range(N_IMAGES), info={"seed": 0})
+            campaign = store.campaign(
+                a_key(name), image_ids=range(N_IMAGES), info=info or {"seed": 0}
+            )
             campaign.append(
                 [a_score(i, status="failed" if i < n_failed else "ok") for i in range(n)]
             )
@@ -100,6 +102,25 @@ def test_without_truth_there_are_scores_and_no_measures(scores):
     assert comparison.summary is None
     assert comparison.as_dict()["summary"] is None
     assert len(comparison.texts) == N_ARCHS
+
+
+@pytest.mark.parametrize(
+    ("info", "chooser"),
+    [
+        ({"race": {"k": 3}}, "a race for the top 3"),
+        ({"search": {"algorithm": "evolution"}}, "a search"),
+        ({"rescored": {}}, "a search"),
+    ],
+)
+def test_archs_that_were_chosen_by_their_scores_are_said_to_be(tmp_path, truth, info, chooser):
+    chosen = compare(write_scores(tmp_path / "chosen.h5", info=info), truth=truth, options=OPTIONS)
+    assert chosen.selection.startswith(f"{chooser} chose archs by their scores")
+    assert chosen.facts()["selection"] == chosen.as_dict()["selection"] == chosen.selection
+    page = report_comparison(chosen, tmp_path / "chosen.html", title="chosen").page
+    assert chosen.selection in page.read_text()
+    drawn = compare(write_scores(tmp_path / "drawn.h5"), truth=truth, options=OPTIONS)
+    assert "selection" not in drawn.facts()
+    assert drawn.as_dict()["selection"] is None
 
 
 def test_failed_archs_are_left_out_and_counted(tmp_path, truth):

@@ -50,6 +50,20 @@ class Comparison:
         """Scored archs that the truth table lacks."""
         return int(self.table.ok.sum()) - len(self.rows)
 
+    @property
+    def selection(self) -> str | None:
+        """What chose the archs by their scores; None where nothing is known to have done so."""
+        info = self.table.info
+        if "race" in info:
+            chooser = f"a race for the top {info['race']['k']}"
+        elif "search" in info or "rescored" in info:
+            chooser = "a search"
+        else:
+            return None
+        return (
+            f"{chooser} chose archs by their scores: measures here are not those of the population"
+        )
+
     def facts(self) -> dict[str, Any]:
         """Return which campaign it is and how much of it is compared."""
         return {
@@ -58,6 +72,7 @@ class Comparison:
             "scored": int(self.table.ok.sum()),
             "failed": int((~self.table.ok).sum()),
             "without truth": self.n_without_truth,
+            **({} if self.selection is None else {"selection": self.selection}),
             **self._mean(),
         }
 
@@ -77,6 +92,7 @@ class Comparison:
             "n_scored": int(self.table.ok.sum()),
             "n_failed": int((~self.table.ok).sum()),
             "n_without_truth": self.n_without_truth,
+            "selection": self.selection,
             "accuracy": {
                 "mean": float(accuracy.mean()),
                 "std": float(accuracy.std(ddof=1)) if len(accuracy) > 1 else None,
@@ -189,6 +205,7 @@ def report_comparison(comparison: Comparison, path: Path, *, title: str) -> Repo
         "score key": table.key.as_dict(),
         "scoring": table.info,
         "ranked by": comparison.by,
+        **({} if comparison.selection is None else {"selection": comparison.selection}),
     }
     if comparison.truth_table is not None:
         provenance["truth"] = {

@@ -110,6 +110,7 @@ def test_without_truth_there_are_scores_and_no_measures(scores):
         ({"race": {"k": 3}}, "a race for the top 3"),
         ({"search": {"algorithm": "evolution"}}, "a search"),
         ({"rescored": {}}, "a search"),
+        ({"n": 100, "resumed": [{"n": 200}, {"race": {"k": 5}}]}, "a race for the top 5"),
     ],
 )
 def test_archs_that_were_chosen_by_their_scores_are_said_to_be(tmp_path, truth, info, chooser):

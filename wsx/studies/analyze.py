@@ -16,6 +16,10 @@ from wsx.store import ScoreTable, open_store
 from wsx.truth import TruthTable, load_truth
 
 RANKED_BY = ("accuracy", "loss")
+CHOSE = (
+    "chose archs by their scores: unless the others were scored besides, measures here are not those of "
+    "the population"
+)
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,13 @@ class Comparison:
     @property
     def selection(self) -> str | None:
         """What chose the archs by their scores; None where nothing is known to have done so."""
-        info = self.table.info
-        if "race" in info:
-            chooser = f"a race for the top {info['race']['k']}"
-        elif "search" in info or "rescored" in info:
-            chooser = "a search"
-        else:
-            return None
-        return (
-            f"{chooser} chose archs by their scores: measures here are not those of the population"
-        )
+        # A campaign that others went on with has a record of each.
+        for info in (self.table.info, *self.table.info.get("resumed", ())):
+            if "race" in info:
+                return f"a race for the top {info['race']['k']} {CHOSE}"
+            if "search" in info or "rescored" in info:
+                return f"a search {CHOSE}"
+        return None
 
     def facts(self) -> dict[str, Any]:
         """Return which campaign it is and how much of it is compared."""

@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from wsx.errors import OptionError, TrainingError
+from wsx.errors import OptionError, TrainingError, WsxError
 from wsx.studies.train_supernets import train_supernets
 from wsx.training import DataSpec, Recipe, RunConfig
+from wsx.training.log import read_log
 
 RECIPE = Recipe(
     epochs=2, batch_size=16, lr=0.05, crop_padding=1, supernet={"channels": 2, "cells": 1}
@@ -74,10 +75,25 @@ def test_trainings_on_the_same_images_load_them_once(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_is_told(tmp_path):
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_training_that_diverges_is_told_after_the_others_are_done(tmp_path, n_workers):
     bad = replace(CONFIG, recipe=replace(RECIPE, lr=1e30, clip=0.0))
-    with pytest.raises(TrainingError, match="lower lr"):
-        train_supernets({tmp_path / "bad": bad, tmp_path / "good": CONFIG}, n_workers=2)
+    runs = {tmp_path / "bad": bad, **configs(tmp_path)}
+    told = r"1 of 3 trainings diverged, the others are kept; first bad: .* lower lr"
+    with pytest.raises(TrainingError, match=told):
+        train_supernets(runs, n_workers=n_workers)
+    for folder in configs(tmp_path):
+        assert len(read_log(folder / "log.csv")) == RECIPE.epochs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_what_no_training_can_do_without_stops_all(tmp_path, n_workers):
+    missing = replace(CONFIG, data=DataSpec(f"cifar10={tmp_path / 'nowhere'}"))
+    with pytest.raises(WsxError, match="nowhere"):
+        train_supernets(
+            {tmp_path / "missing": missing, tmp_path / "good": CONFIG}, n_workers=n_workers
+        )
 
 
 def test_no_workers_are_refused(tmp_path):

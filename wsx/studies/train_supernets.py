@@ -1,11 +1,11 @@
 """Training several supernets, on CPUs as many at once as there are workers."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from functools import lru_cache
 from pathlib import Path
 
-from wsx.errors import OptionError
+from wsx.errors import OptionError, TrainingError
 from wsx.spaces import SPACES
 from wsx.studies.processes import training_processes
 from wsx.training.log import read_log
@@ -36,6 +36,7 @@ def train_supernets(
 
     Raises:
         OptionError: The number of workers is out of range.
+        TrainingError: A training diverged; the others are done and kept.
         WsxError: A training cannot be done; others under way are finished first.
     """
     if n_workers < 1:
@@ -43,38 +44,58 @@ def train_supernets(
     update = on_progress or (lambda *_: None)
     n_workers = min(n_workers, len(configs)) if device == "cpu" else 1
     if n_workers <= 1:
-        _train_in_turn(configs, device, update)
+        diverged = _train_in_turn(configs, device, update)
     else:
-        _train_at_once(configs, n_workers, update)
+        diverged = _train_at_once(configs, n_workers, update)
+    if diverged:
+        raise TrainingError(
+            f"{len(diverged)} of {len(configs)} trainings diverged, the others are kept; first {diverged[0]}"
+        )
 
 
-def _train_in_turn(configs: Mapping[Path, RunConfig], device: str, update: OnProgress) -> None:
+def _train_in_turn(configs: Mapping[Path, RunConfig], device: str, update: OnProgress) -> list[str]:
+    """Return what diverged, and how."""
     n_all = sum(config.recipe.epochs for config in configs.values())
-    load, n_before = lru_cache(maxsize=1)(DataSpec.load), 0
+    load, n_before, diverged = lru_cache(maxsize=1)(DataSpec.load), 0, []
     for folder, config in configs.items():
 
         def on_step(progress: Progress, start: int = n_before, name: str = folder.name) -> None:
             if progress.is_epoch_end:
                 update(start + progress.epoch, n_all, f"{name}, {progress.note}")
 
-        train_supernet(config, folder, device=device, load=load, on_progress=on_step)
+        try:
+            train_supernet(config, folder, device=device, load=load, on_progress=on_step)
+        except TrainingError as error:
+            diverged.append(f"{folder.name}: {error}")
         n_before += config.recipe.epochs
+    return diverged
 
 
-def _train_at_once(configs: Mapping[Path, RunConfig], n_workers: int, update: OnProgress) -> None:
+def _train_at_once(
+    configs: Mapping[Path, RunConfig], n_workers: int, update: OnProgress
+) -> list[str]:
+    """Return what diverged, and how."""
+    diverged: list[str] = []
     n_all = sum(config.recipe.epochs for config in configs.values())
     space = SPACES[next(iter(configs.values())).space]
     with training_processes(n_workers, space) as executor:
-        waiting = {executor.submit(_train, config, path) for path, config in configs.items()}
+        names = {
+            executor.submit(_train, config, path): path.name for path, config in configs.items()
+        }
+        waiting = set(names)
         while waiting:
-            done, waiting = wait(waiting, POLL_S, FIRST_EXCEPTION)
-            failed = [error for future in done if (error := future.exception()) is not None]
-            if failed:
-                executor.shutdown(cancel_futures=True)
-                raise failed[0]
+            done, waiting = wait(waiting, POLL_S, FIRST_COMPLETED)
+            for future in done:
+                error = future.exception()
+                if isinstance(error, TrainingError):
+                    diverged.append(f"{names[future]}: {error}")
+                elif error is not None:
+                    executor.shutdown(cancel_futures=True)
+                    raise error
             # Runs tell of themselves: no channel between processes that could break.
             n_done = sum(len(read_log(path / "log.csv")) for path in configs)
             update(n_done, n_all, f"{len(configs) - len(waiting)} of {len(configs)} trained")
+    return diverged
 
 
 # Of a process that lives for the trainings of one call.

@@ -55,7 +55,7 @@ class Correlation(Study):
             values |= {"n_archs": 40, "n_archs_early": 20}
         elif scale == "small":
             recipe = replace(recipe, epochs=50, checkpoint_epochs=5)
-            values |= {"n_archs": 1_000, "n_archs_early": 300}
+            values |= {"n_archs": 1_000, "n_archs_early": 300, "seeds": tuple(range(5))}
         else:
             recipe = replace(recipe, epochs=2_000)
             values |= {"n_archs": 1_000}

@@ -1,5 +1,6 @@
 """The study of groups: its plan, its verdicts on planted scores, and whole at its smallest scale."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,7 +129,16 @@ def test_groups_of_one_have_no_tau_inside():
 def test_what_is_trained_and_scored():
     train, *scores, _ = STUDIES["groups"].steps(SETTINGS, Path("nowhere"))
     assert list(train.configs) == [f"{name}-{seed}" for name in NAMES for seed in range(N_SEEDS)]
-    assert_alike_but_for(list(train.configs.values()), "seed", "sharing")
+    # Each group is trained as long as the one in which everything is shared.
+    recipes = {name: train.configs[f"{name}-0"].recipe for name in NAMES}
+    epochs = recipes["all-1"].epochs
+    for name, recipe in recipes.items():
+        n_groups = int(name.partition("-")[2])
+        longer = replace(
+            recipes["all-1"], epochs=epochs * n_groups, checkpoint_epochs=epochs * n_groups
+        )
+        assert recipe == longer
+    assert_alike_but_for(list(train.configs.values()), "seed", "sharing", "recipe")
     sharing = {name: train.configs[f"{name}-0"].sharing for name in NAMES}
     assert sharing == {
         "all-1": {},

@@ -15,10 +15,17 @@ from torch import nn
 from wsx.data import load_data
 from wsx.training import DataSpec, Recipe, RunConfig, train_supernet
 from wsx.training import loop as loop_module
+from wsx.training import supernet as supernet_module
 from wsx.training.augment import Batches
 from wsx.training.loop import MOMENTUM_PREFIX, Trainer
 
 N_STEPS = 9
+
+
+@pytest.fixture(autouse=True)
+def every_epoch_is_saved(monkeypatch):
+    """Epochs here are shorter than the time between states."""
+    monkeypatch.setattr(supernet_module, "SAVE_EVERY_S", 0.0)
 
 
 def make_config(sampler="uniform"):
@@ -118,6 +125,20 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, sampler):
     steps = sorted(np.random.default_rng().choice(np.arange(1, N_STEPS), 3, replace=False).tolist())
     train_interrupted(make_config(sampler), tmp_path / "run", steps)
     assert differences(whole / sampler, tmp_path / "run") == [], steps
+
+
+@pytest.mark.parametrize(("every_s", "resumed_from"), [(0.0, 3), (1e6, 2)])
+def test_a_state_is_saved_with_checkpoints_and_at_ends_of_epochs(
+    whole, tmp_path, monkeypatch, every_s, resumed_from
+):
+    monkeypatch.setattr(supernet_module, "SAVE_EVERY_S", every_s)
+    run, seen = tmp_path / "run", []
+    with pytest.raises(InterruptionError):
+        train_supernet(make_config(), run, on_progress=interrupt_at(3))
+    assert [row["step"] for row in read_rows(run)] == ["3"]
+    train_supernet(make_config(), run, on_progress=lambda progress: seen.append(progress.step))
+    assert seen == list(range(resumed_from + 1, N_STEPS + 1))
+    assert differences(whole / "uniform", run) == []
 
 
 def test_interrupted_after_its_last_step(whole, tmp_path):

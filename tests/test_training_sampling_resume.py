@@ -3,7 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from test_training_resume import differences, make_config, train_interrupted
+from test_training_resume import (  # noqa: F401  (the fixture serves by its name)
+    differences,
+    every_epoch_is_saved,
+    make_config,
+    train_interrupted,
+)
 
 from wsx.training import train_supernet
 from wsx.training.samplers import SAMPLERS, gradual

@@ -19,6 +19,7 @@ from wsx.studies.run_subnets import RunSubnets
 from wsx.supernets import build_supernet
 from wsx.supernets.checkpoint import load_tensors
 from wsx.training import DataSpec, Recipe, RunConfig, open_run
+from wsx.training import supernet as supernet_module
 from wsx.training.augment import Batches
 from wsx.training.branches import best_branch, next_config
 from wsx.training.loop import Trainer
@@ -99,7 +100,8 @@ def test_without_groups_the_same_step_moves_everything():
 # Runs ------------------------------------------------------------------------------------------------------
 
 
-def test_a_grouped_run_resumes_bit_for_bit(tmp_path):
+def test_a_grouped_run_resumes_bit_for_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(supernet_module, "SAVE_EVERY_S", 0.0)
     config = config_of(sharing={"groups": "random:4", "shared": "prefix:1"})
     whole = train_supernet(config, tmp_path / "whole")
     assert whole.config.sharing == {"groups": "random:4:42", "shared": "prefix:1"}

@@ -11,6 +11,7 @@ from wsx.data import TextSet
 from wsx.errors import CheckpointError, DataError, OptionError, TrainingError
 from wsx.spaces import SPACES
 from wsx.training import RECIPES, DataSpec, RunConfig, open_run, train_supernet
+from wsx.training import supernet as supernet_module
 from wsx.training import text as text_module
 from wsx.training.sampling import ArchSampler
 from wsx.training.text import TextTrainer
@@ -86,6 +87,7 @@ def assert_same_run(a, b):
 
 @pytest.mark.slow
 def test_an_interrupted_run_equals_an_uninterrupted_one(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(supernet_module, "SAVE_EVERY_S", 0.0)
     original = TextTrainer.valid_loss
     # Rising losses, so that the third epoch's end begins the averaging.
     monkeypatch.setattr(TextTrainer, "valid_loss", lambda t: original(t) + len(t._history))

@@ -21,9 +21,10 @@ Fold = list[Arch]
 
 
 def random_folds(archs: Sequence[Arch], n: int, *, seed: int) -> list[Fold]:
-    """Return n parts of a shuffled list, whose lengths differ by at most one.
+    """Return n random parts of a list, whose lengths differ by at most one; each keeps the order of the list.
 
-    With seed 42 and the archs in lexicographic order these are the random groups of arXiv 2001.01431.
+    With seed 42 and the archs in lexicographic order these are the random groups of arXiv 2001.01431, whose code
+    shuffles the numbers of the parts, not the archs.
 
     Raises:
         OptionError: There are fewer archs than parts, or the seed is out of range.
@@ -31,8 +32,9 @@ def random_folds(archs: Sequence[Arch], n: int, *, seed: int) -> list[Fold]:
     if not 0 <= seed < 2**32:
         raise OptionError(f"seed is {seed}; it must lie in 0..{2**32 - 1}")
     # The generator of the published groups.
-    order = np.random.RandomState(seed).permutation(len(archs))
-    return _slices([archs[int(i)] for i in order], n)
+    parts = np.arange(len(archs)) % _checked_number(len(archs), n)
+    np.random.RandomState(seed).shuffle(parts)
+    return [[archs[int(i)] for i in np.flatnonzero(parts == part)] for part in range(n)]
 
 
 def consecutive_folds(archs: Sequence[Arch], n: int) -> list[Fold]:
@@ -157,10 +159,15 @@ def _write(path: Path, lines: Sequence[str]) -> None:
 
 
 def _slices(archs: Sequence[Arch], n: int) -> list[Fold]:
-    if not 1 <= n <= len(archs):
-        raise OptionError(f"cannot split {len(archs)} archs into {n} parts")
+    n = _checked_number(len(archs), n)
     ends = [len(archs) * part // n for part in range(n + 1)]
     return [list(archs[a:b]) for a, b in pairwise(ends)]
+
+
+def _checked_number(n_archs: int, n: int) -> int:
+    if not 1 <= n <= n_archs:
+        raise OptionError(f"cannot split {n_archs} archs into {n} parts")
+    return n
 
 
 def _best_first(archs: Sequence[Arch], truth: ArrayLike) -> Fold:

@@ -109,7 +109,7 @@ def build_supernet(
         if "copies" in sharing:
             return _replicated(whole, described, make, sharing)
         grouping = grouping_of(described, sharing["groups"])
-        return GroupedSupernet(described, make, grouping, sharing["shared"])
+        return GroupedSupernet(described, make(), grouping, sharing["shared"])
 
 
 def _replicated(

@@ -5,7 +5,7 @@ archs share nothing with each other, or just a part such as the stem and the fir
 of a decision these are the sub-supernets of few-shot search (Zhao et al., arXiv 2006.06863).
 """
 
-from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -19,13 +19,13 @@ from wsx.supernets.parts import parts_of, share
 class GroupedSupernet(Supernet):
     """One member per group of archs; shared parts are one object in all of them.
 
-    Members are initialised one after another, so that they differ where they are private. A weight that a step
-    does not use has no gradient, so the optimiser leaves it and its momentum alone: those of a group stand still
-    while another one trains.
+    All members start from the same weights, as in the public code of arXiv 2001.01431, so that archs differ in
+    what they are and how they were trained alone. A weight that a step does not use has no gradient, so the
+    optimiser leaves it and its momentum alone: those of a group stand still while another one trains.
 
     Args:
         space: The archs, all in groups.
-        make: Makes a member, initialised afresh each time.
+        first: The member of the first group, which the others start as copies of.
         grouping: Which group an arch is in.
         shared: What all members share, see ``wsx.supernets.parts``.
 
@@ -38,12 +38,10 @@ class GroupedSupernet(Supernet):
         OptionError: What is shared is not there.
     """
 
-    def __init__(
-        self, space: Space, make: Callable[[], Supernet], grouping: Grouping, shared: str
-    ) -> None:
-        members = [make() for _ in range(grouping.n_groups)]
-        super().__init__(space, members[0].options)
-        share(members, parts_of(members[0], shared))
+    def __init__(self, space: Space, first: Supernet, grouping: Grouping, shared: str) -> None:
+        members = [first, *(deepcopy(first) for _ in range(grouping.n_groups - 1))]
+        super().__init__(space, first.options)
+        share(members, parts_of(first, shared))
         self.members = torch.nn.ModuleList(members)
         self.grouping = grouping
         self.aliases = _aliases(self)

@@ -1,8 +1,8 @@
 """Who shares: which group an arch belongs to.
 
 ==========================  =================================================================================
-``random:M`` or             the archs in lexicographic order, shuffled by numpy's ``RandomState(SEED)``, in M
-``random:M:SEED``           equal slices; the seed is 42 unless told, as in arXiv 2001.01431
+``random:M`` or             M random groups of equal size, by numpy's ``RandomState(SEED)``; the seed is 42 unless
+``random:M:SEED``           told, which gives the groups of arXiv 2001.01431
 ``consecutive:M``           M equal slices of the lexicographic list, so that similar archs are together
 ``by:DECISION,DECISION``    one group for every combination of options of these decisions (few-shot)
 ``list:FILE``               a text and the number of its group on every line

@@ -1,5 +1,6 @@
 """Training a supernet in a run folder: checkpoints, log, resuming."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,9 @@ from wsx.training.text import LOG_FIELDS as TEXT_FIELDS
 from wsx.training.text import Training, text_training
 from wsx.training.text_data import keep_vocabulary
 from wsx.training.text_recipes import TextRecipe
+
+SAVE_EVERY_S = 10.0
+"""Epochs may be shorter than saving a state takes. A crash costs this, or an epoch if that is longer."""
 
 Load = Callable[[DataSpec], Dataset]
 """Gives the images of a run."""
@@ -69,11 +73,15 @@ def train_supernet(
         trainer.restore(*load_tensors(last))
     log = TrainingLog(out / "log.csv", step=trainer.step, fields=TEXT_FIELDS if is_text else FIELDS)
     header = {**config.supernet_facts, **training.facts, "seed": config.seed}
+    saved_at = time.monotonic()
     for progress in trainer.run():
         if progress.is_epoch_end:
             log.append(progress)
         name = _checkpoint_name(recipe, progress)
-        if name or progress.is_epoch_end:
+        is_saved = name is not None or (
+            progress.is_epoch_end and time.monotonic() - saved_at >= SAVE_EVERY_S
+        )
+        if is_saved:
             trainer.check_finite()
         if name:
             facts = {
@@ -83,8 +91,9 @@ def train_supernet(
                 "loss": progress.loss,
             }
             save_tensors(out / "checkpoints" / f"{name}.safetensors", training.weights(), facts)
-        if name or progress.is_epoch_end:
+        if is_saved:
             save_tensors(last, trainer.state(), {**header, "step": progress.step})
+            saved_at = time.monotonic()
         if on_progress is not None:
             on_progress(progress)
     return run

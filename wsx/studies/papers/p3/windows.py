@@ -54,10 +54,17 @@ class WindowSettings(Cell64Settings):
         each = "" if self.every == 1 else f", one of {self.every} scored"
         return f"the last {self.n_steps} steps{each}"
 
-    def variant(self, name: str, label: str, sharing: Mapping[str, Any]) -> Variant:
-        """Return the training with one way to share."""
-        epochs = self.recipe.epochs
-        recipe = replace(self.recipe, checkpoint_epochs=epochs, checkpoint_last_steps=self.n_steps)
+    def variant(
+        self, name: str, label: str, sharing: Mapping[str, Any], *, n_times: int = 1
+    ) -> Variant:
+        """Return the training with one way to share, so many times as long as the recipe."""
+        epochs = self.recipe.epochs * n_times
+        recipe = replace(
+            self.recipe,
+            epochs=epochs,
+            checkpoint_epochs=epochs,
+            checkpoint_last_steps=self.n_steps,
+        )
         return Variant(
             name,
             label,

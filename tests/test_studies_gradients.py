@@ -124,12 +124,9 @@ def planted_table(cosine, n_shared, common=None):
 def test_a_planted_relation_is_found():
     rng = np.random.default_rng(0)
     shared = shared_decisions(np.array(list(np.ndindex(3, 3, 3))))
-    noise = rng.normal(0, 0.01, shared.shape)
-    cosine = 0.2 + 0.1 * shared + noise + noise.T
-    nothing = rng.normal(size=shared.shape)
-    found = agreement(
-        planted_table(cosine, shared, nothing + nothing.T), Resampling(n_resamples=99)
-    )
+    noise, nothing = (kicks + kicks.T for kicks in rng.normal(0, 0.01, (2, *shared.shape)))
+    cosine = 0.2 + 0.1 * shared + noise
+    found = agreement(planted_table(cosine, shared, nothing), Resampling(n_resamples=99))
     upper = np.triu_indices(27, 1)
     rho = spearman(cosine[upper], shared[upper])
     assert found.relation.rho.value == pytest.approx(rho, rel=0, abs=1e-12)

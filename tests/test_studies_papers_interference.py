@@ -23,8 +23,10 @@ from study_runs import run_twice
 
 from wsx.analysis import Resampling, periodicity, relate_pairs, shared_decisions
 from wsx.errors import OptionError
+from wsx.store.pairs import PairTable
 from wsx.studies.papers import STUDIES, settings_of
 from wsx.studies.papers.p3 import interference
+from wsx.studies.papers.p3.gradients import agreements
 from wsx.studies.papers.p3.interference import trained_archs
 from wsx.training import train_supernet
 
@@ -51,10 +53,17 @@ def findings(monkeypatch, accuracy):
         return panel
 
     monkeypatch.setattr(interference, "panel_of", panel_of)
+    monkeypatch.setattr(interference, "read_agreements", lambda *_: planted_agreements())
     for function in (periodicity, relate_pairs):
         few = partial(function, resampling=Resampling(n_resamples=100))
         monkeypatch.setattr(interference, function.__name__, few)
     return STUDIES["interference"].findings(SETTINGS, Path("nowhere"))
+
+
+def planted_agreements():
+    shared = shared_decisions(DECISIONS)
+    columns = {"cosine": shared / 9, "cosine_common": shared / 9, "n_shared_decisions": shared}
+    return agreements([PairTable(TEXTS, columns, {"n_images": 32})] * N_RUNS, TEXTS)
 
 
 def accuracies(noise, kicks=None):
@@ -87,7 +96,7 @@ def test_the_last_trained_wins_or_loses(monkeypatch, amount, right):
 
 
 def test_noise_alone_decides_nothing(monkeypatch):
-    period, recency, _, sharing = verdicts(findings(monkeypatch, accuracies(0.05)))
+    period, recency, _, sharing, _ = verdicts(findings(monkeypatch, accuracies(0.05)))
     assert (period, recency, sharing) == ("open", "open", "open")
 
 
@@ -148,11 +157,12 @@ def _weights(path):
 
 
 def test_what_is_trained_and_scored():
-    train, score, _ = STUDIES["interference"].steps(SETTINGS, Path("nowhere"))
+    train, score, compare, _ = STUDIES["interference"].steps(SETTINGS, Path("nowhere"))
     assert list(train.configs) == [f"seed-{seed}" for seed in range(N_RUNS)]
     assert_alike_but_for(list(train.configs.values()), "seed")
     assert train.configs["seed-0"].recipe.checkpoint_last_steps == N_STEPS
     assert (score.checkpoints, score.n_checkpoints) == ("last:128", N_STEPS)
+    assert compare.runs == train.configs
     assert settings_of(STUDIES["interference"], "tiny", {}).n_steps == 16
     trained = trained_archs(train.configs["seed-0"], range(FIRST + 1, 3121), TEXTS)
     assert trained.tolist() == ORDER.tolist()
@@ -173,7 +183,8 @@ def test_the_planted_quality_has_no_ties():
 @pytest.mark.slow
 def test_the_whole_study_at_its_smallest_scale(tmp_path, capsys):
     found, _ = run_twice("interference", tmp_path / "study", capsys)
-    tau, recency, periods, effects = found["plots"]
+    tau, recency, periods, effects, gradients = found["plots"]
+    assert gradients["series"][0]["x"] == [0, 1, 2]
     assert {len(one["x"]) for one in tau["series"]} == {16}
     assert len(recency["series"][0]["x"]) == len(effects["series"]) == 8
     assert "8" in periods["series"][0]["x"]

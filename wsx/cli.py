@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wsx import cli_bench, cli_inspect, cli_search, cli_study, cli_time, cli_train
+from wsx import cli_bench, cli_gradients, cli_inspect, cli_search, cli_study, cli_time, cli_train
 from wsx import options as o
 from wsx.console import print_json, print_rows, progress_bar, stdout, summary_table
 from wsx.errors import OptionError, WsxError
@@ -36,6 +36,7 @@ app.command()(cli_bench.bench)
 app.command("bench-training")(cli_bench.bench_training)
 app.command()(cli_time.timeline)
 app.command()(cli_time.finetune)
+app.command()(cli_gradients.gradients)
 app.command()(cli_search.search)
 app.command()(cli_study.study)
 

@@ -22,6 +22,13 @@ from wsx.analysis.final import (
     rank_percentiles,
     subset_tau,
 )
+from wsx.analysis.gradients import (
+    GradientCosines,
+    WeightGradients,
+    gradient_cosines,
+    mean_over_pairs,
+    means_by_shared,
+)
 from wsx.analysis.groups import Effect, between_over_within, contrast
 from wsx.analysis.interference import (
     Interference,
@@ -90,6 +97,7 @@ __all__ = [
     "Component",
     "Effect",
     "Estimate",
+    "GradientCosines",
     "Interference",
     "Interval",
     "MetricCorrelations",
@@ -108,6 +116,7 @@ __all__ = [
     "TauWindow",
     "Ties",
     "VarianceSplit",
+    "WeightGradients",
     "average_ranks",
     "best_rank_at",
     "between_over_within",
@@ -122,12 +131,15 @@ __all__ = [
     "draw_images",
     "explained_share",
     "final_performance",
+    "gradient_cosines",
     "gt_tau",
     "gt_tau_window",
     "interference_effects",
     "interval",
     "kendall_tau",
+    "mean_over_pairs",
     "mean_truth_at",
+    "means_by_shared",
     "metric_correlations",
     "ndcg",
     "noise_ceiling",

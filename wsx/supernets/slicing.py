@@ -48,6 +48,14 @@ def source_of(tensor: torch.Tensor) -> torch.Tensor:
     return source
 
 
+def take_reached(parameter: torch.Tensor) -> torch.Tensor | None:
+    """Return which elements backward passes reached through slices, and forget it; None if no slice was taken."""
+    reached: torch.Tensor | None = getattr(parameter, _REACHED, None)
+    if reached is not None:
+        delattr(parameter, _REACHED)
+    return reached
+
+
 def _note(weight: torch.Tensor, index: Any, gradient: torch.Tensor) -> None:
     reached = getattr(weight, _REACHED, None)
     if reached is None:

@@ -60,6 +60,24 @@ class Progress:
         )
 
 
+def forward_loss(
+    forward: Pass, x: torch.Tensor, targets: torch.Tensor, recipe: Recipe
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits (image, class) of a pass and its loss, that of auxiliary heads included.
+
+    The loss is the cross-entropy to labels (image,), smoothed, or to a teacher's shares (image, class).
+    """
+    smoothing = 0.0 if targets.is_floating_point() else recipe.label_smoothing
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.autocast == "bfloat16"):
+        output = forward(x)
+    logits, *auxiliary = output if isinstance(output, tuple) else (output,)
+    loss = F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
+    for head in auxiliary:
+        other = F.cross_entropy(head.float(), targets, label_smoothing=smoothing)
+        loss = loss + recipe.auxiliary_weight * other
+    return logits, loss
+
+
 class Trainer:
     """Trains a module on batches with a recipe.
 
@@ -171,7 +189,7 @@ class Trainer:
         for rank, (images, truth) in enumerate(shares):
             targets = truth
             for forward in passes[rank * n_paths : (rank + 1) * n_paths]:
-                logits, loss = self._forward(forward, images, targets)
+                logits, loss = forward_loss(forward, images, targets, self.recipe)
                 self._note(logits, loss, truth, lr)
                 (loss / n_averaged).backward()  # type: ignore[no-untyped-call]
                 if isinstance(forward, Teacher):
@@ -180,19 +198,6 @@ class Trainer:
             nn.utils.clip_grad_norm_(self._parameters.values(), self.recipe.clip)
         with untouched_outside_slices(self._optimizer, self._parameters.values()):
             self._optimizer.step()
-
-    def _forward(
-        self, forward: Pass, x: torch.Tensor, targets: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits (image, class) of a pass and its loss, that of auxiliary heads included."""
-        has_autocast = self.recipe.autocast == "bfloat16"
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=has_autocast):
-            output = forward(x)
-        logits, *auxiliary = output if isinstance(output, tuple) else (output,)
-        loss = self._loss(logits, targets)
-        for head in auxiliary:
-            loss = loss + self.recipe.auxiliary_weight * self._loss(head, targets)
-        return logits, loss
 
     def _note(
         self, logits: torch.Tensor, loss: torch.Tensor, labels: torch.Tensor, lr: float
@@ -205,11 +210,6 @@ class Trainer:
             )
         n_correct = int((logits.argmax(1) == labels).sum())
         self._sums += torch.tensor([value * len(labels), n_correct, len(labels)])
-
-    def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the cross-entropy to labels (image,), smoothed, or to a teacher's shares (image, class)."""
-        smoothing = 0.0 if targets.is_floating_point() else self.recipe.label_smoothing
-        return F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return weights, buffers, momentum and the epoch's running sums, by name."""

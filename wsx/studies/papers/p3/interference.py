@@ -21,6 +21,7 @@ from wsx.errors import OptionError
 from wsx.report.findings import Cell, Claim, Findings, Plot, ResultTable, Series, limits, verdict
 from wsx.studies.papers._base import STUDIES, Step, Study
 from wsx.studies.papers.p3.cell64 import SOURCE, Cell64Settings, cell64_settings
+from wsx.studies.papers.p3.gradients import CompareGradients, read_agreements
 from wsx.studies.papers.seeds import claim_over_seeds, points
 from wsx.studies.papers.steps import ScoreCheckpoints, TrainSupernets, panel_of
 from wsx.training.run import RunConfig
@@ -116,7 +117,7 @@ class InterferenceStudy(Study):
         return InterferenceSettings(**values)
 
     def steps(self, settings: InterferenceSettings, folder: Path) -> Sequence[Step]:
-        """Train supernets, score them after each of the last steps, train archs alone."""
+        """Train supernets, score them after each of the last steps, compare gradients, train archs alone."""
         runs = settings.runs()
         config, n_steps = next(iter(runs.values())), settings.n_steps
         return [
@@ -124,6 +125,7 @@ class InterferenceStudy(Study):
             ScoreCheckpoints(
                 "score", config, tuple(runs), f"last:{n_steps}", n_steps, settings.scoring
             ),
+            CompareGradients("gradients", runs),
             *settings.truth_steps(),
         ]
 
@@ -145,13 +147,14 @@ class InterferenceStudy(Study):
             trained,
         )
         sharing = relate_pairs(found.effect, shared_decisions(panel.decisions))
+        gradients = read_agreements(folder, tuple(runs), truth.texts)
         return Findings(
             "What does training one arch do to the others?",
             f"{len(runs)} supernets, {len(truth.texts)} archs of {settings.space}, all scored after each of the "
             f"last {len(found.steps)} steps, BatchNorm statistics {settings.bn}, {settings.data.spec}.",
-            [*_claims(found), _sharing_claim(sharing)],
-            [_summary_table(found, sharing), _period_table(found)],
-            _plots(found, truth.texts),
+            [*_claims(found), _sharing_claim(sharing), gradients.claim()],
+            [_summary_table(found, sharing), _period_table(found), gradients.table()],
+            [*_plots(found, truth.texts), gradients.plot()],
             {**settings.as_dict(), "published": SOURCE},
         )
 

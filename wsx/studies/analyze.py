@@ -1,6 +1,6 @@
 """From a score file, and truth where there is some, to a summary and a report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,7 @@ class Comparison:
     @property
     def selection(self) -> str | None:
         """What chose the archs by their scores; None where nothing is known to have done so."""
-        # A campaign that others went on with has a record of each.
-        for info in (self.table.info, *self.table.info.get("resumed", ())):
-            if "race" in info:
-                return f"a race for the top {info['race']['k']} {CHOSE}"
-            if "search" in info or "rescored" in info:
-                return f"a search {CHOSE}"
-        return None
+        return chosen_by(self.table.info)
 
     def facts(self) -> dict[str, Any]:
         """Return which campaign it is and how much of it is compared."""
@@ -105,6 +99,17 @@ class Comparison:
             "mean_loss": float(_losses(self.table)[self.table.ok].mean()),
             "summary": None if self.summary is None else self.summary.as_dict(),
         }
+
+
+def chosen_by(info: Mapping[str, Any]) -> str | None:
+    """Return what chose a campaign's archs by their scores; None where nothing is known to have done so."""
+    # A campaign that others went on with has a record of each.
+    for record in (info, *info.get("resumed", ())):
+        if "race" in record:
+            return f"a race for the top {record['race']['k']} {CHOSE}"
+        if "search" in record or "rescored" in record:
+            return f"a search {CHOSE}"
+    return None
 
 
 def compare(

@@ -37,7 +37,8 @@ def picks_part(
     rows: list[list[Cell]] = []
     for k in ks:
         for name, scores in rankings.items():
-            found = final_performance(scores, truth, k, resampling=resampling)
+            drawn = _drawn(name, resampling)
+            found = final_performance(scores, truth, k, resampling=drawn)
             rows.append(
                 [
                     name,
@@ -66,14 +67,17 @@ def picks_part(
     return Part("picks", tables, [_plot(rows, f"mean truth of the top K{unit}")])
 
 
+def _drawn(name: str, resampling: Resampling) -> Resampling:
+    # Limits of what is measured; a baseline is there to compare with.
+    return resampling if name == "supernet" else Resampling(n_resamples=0)
+
+
 def _percentiles(
     rankings: Mapping[str, Array], truth: Array, ks: Sequence[int], resampling: Resampling
 ) -> ResultTable:
-    none = Resampling(n_resamples=0)
     rows: list[list[Cell]] = []
     for name, scores in rankings.items():
-        # Limits of what is measured; a baseline is there to compare with.
-        drawn = resampling if name == "supernet" else none
+        drawn = _drawn(name, resampling)
         for k, found in rank_percentiles(scores, truth, ks=ks, resampling=drawn).items():
             values = [
                 x for part in ("best", "median", "worst") for x in bounded(found[part], scale=100)

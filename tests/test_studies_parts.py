@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from itertools import combinations
 
 import numpy as np
@@ -10,6 +11,7 @@ from test_report_page import Page
 from test_studies_analyze import ARCHS, N_ARCHS, OPTIONS, TEXTS, write_scores, write_truth_csv
 
 from wsx.analysis import Resampling, SummaryOptions
+from wsx.cli import main
 from wsx.errors import ShapeError
 from wsx.spaces import Decision
 from wsx.spaces.nasbench201 import NASBENCH201
@@ -258,6 +260,21 @@ def test_one_arch_with_truth_still_has_a_report(scores, tmp_path):
     truth = write_truth_csv(tmp_path / "t.csv", [0.5], TEXTS[:1])
     comparison = compare(scores, truth=truth, options=OPTIONS)
     assert report_comparison(comparison, tmp_path / "r.html", title="r").page.exists()
+
+
+def test_the_command_tells_all_parts_as_json(scores, tmp_path, monkeypatch, capsys):
+    truth = write_truth_csv(tmp_path / "t.csv", np.linspace(0.5, 0.9, N_ARCHS))
+    options = {"with": ["--truth", truth], "without": []}
+    found = {}
+    for name, more in options.items():
+        command = ["wsx", "analyze", str(scores), "--resamples", "20", "--json", "--quiet", *more]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 0
+        found[name] = json.loads(capsys.readouterr().out)["parts"]
+    assert list(found["with"]) == ["bias", "pruning", "picks"]
+    assert found["without"] == {}
 
 
 def test_parts_are_clean_json():

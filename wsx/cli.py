@@ -220,7 +220,7 @@ def analyze(
     """Compare scores with truth, with intervals; or many campaigns with each other (--panel)."""
     from wsx.analysis import SummaryOptions
     from wsx.cli_panel import PanelChoice, print_panel
-    from wsx.studies.analyze import compare
+    from wsx.studies.analyze import compare, comparison_parts
 
     chosen = PanelChoice(panel, finetuned, window, period)
     if panel:
@@ -245,7 +245,8 @@ def analyze(
             on_resample=start("resample"),
         )
     if json_:
-        return print_json(comparison.as_dict())
+        parts = {part.key: part.as_dict() for part in comparison_parts(comparison)}
+        return print_json({**comparison.as_dict(), "parts": parts})
     print_rows("campaign", comparison.facts())
     if comparison.summary is not None:
         stdout.print(summary_table(comparison.summary))

@@ -220,11 +220,12 @@ def report_comparison(comparison: Comparison, path: Path, *, title: str) -> Repo
         params=table.params[rows],
         flops=table.flops[rows],
         failures=failures,
-        parts=_parts(comparison),
+        parts=comparison_parts(comparison),
     )
 
 
-def _parts(comparison: Comparison) -> list[Part]:
+def comparison_parts(comparison: Comparison) -> list[Part]:
+    """Return bias by option, what pruning costs and what the top K end with; nothing without truth."""
     table, rows, summary = comparison.table, comparison.rows, comparison.summary
     if comparison.truth is None or summary is None:
         return []

@@ -54,7 +54,7 @@ def _series(
 def _heatmap(figure: Figure, axes: Axes, series: Sequence[Series]) -> None:
     values = np.array([one.y for one in series], dtype=np.float64)
     limit = max((abs(x) for x in values.ravel() if math.isfinite(x)), default=1.0) or 1.0
-    drawn = axes.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    drawn = axes.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", origin="lower")
     figure.colorbar(drawn)
     axes.grid(visible=False)
     columns = [str(x) for x in series[0].x]

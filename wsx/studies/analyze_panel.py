@@ -148,14 +148,16 @@ def analyze_panel(
     chosen = options or PanelOptions()
     table = None if truth is None else load_truth(truth)
     by = "loss" if table is not None and table.metric == "loss" else chosen.by
-    read, infos = _read(scores, campaign, chosen.is_finetuned)
+    read, infos = _read(scores, campaign, is_finetuned=chosen.is_finetuned)
     panel, left_out = _complete(read)
     if panel.total.shape[0] * panel.total.shape[1] < 2:
         raise StoreError(_too_few(scores, read, infos, is_finetuned=chosen.is_finetuned))
     rankings = _rankings(panel, by, chosen)
     outcomes = None
     if by == "accuracy" and panel.total.size * len(panel.image_ids) <= MAX_OUTCOMES:
-        outcomes = panel.outcomes()
+        # Only now is it known that they fit into memory.
+        full, _ = _read(scores, campaign, is_finetuned=chosen.is_finetuned, has_outcomes=True)
+        outcomes = _complete(full)[0].outcomes()
     parts = [
         variance_part(rankings.scores, outcomes=outcomes, resampling=chosen),
         stability_part(rankings, resampling=chosen),
@@ -205,7 +207,7 @@ def report_panel(analysis: PanelAnalysis, path: Path, *, title: str) -> ReportFi
 
 
 def _read(
-    scores: Path, campaign: str | None, is_finetuned: bool
+    scores: Path, campaign: str | None, *, is_finetuned: bool, has_outcomes: bool = False
 ) -> tuple[Panel, list[Mapping[str, Any]]]:
     """Return the panel with its gaps, and the info of every campaign that was asked for."""
     infos: list[Mapping[str, Any]] = []
@@ -219,7 +221,7 @@ def _read(
             return is_kept
 
         panel = read_panel(
-            store, keeps=keeps, is_finetuned=is_finetuned, has_gaps=True, has_outcomes=True
+            store, keeps=keeps, is_finetuned=is_finetuned, has_gaps=True, has_outcomes=has_outcomes
         )
     return panel, infos
 

@@ -56,6 +56,11 @@ def test_a_run_scored_over_time_and_fine_tuned(wsx, tmp_path):
     assert after.n_batches.tolist() == [0, 2]
     assert np.array_equal(after.correct[:, 0], panel.correct[:, 1])
     assert not np.array_equal(after.loss_sum[:, 0], after.loss_sum[:, 1])
+    together = ["analyze", scores, "--panel", "--resamples", "20", "--json"]
+    assert done(wsx(*together))["checkpoints"] == ["epoch-0001", "epoch-0002"]
+    found = done(wsx(*together, "--finetuned", "--by", "loss"))
+    assert found["checkpoints"] == ["epoch-0002", "epoch-0002+2"]
+    assert list(found["parts"]) == ["variance", "stability", "ranks"]
 
 
 @pytest.mark.parametrize(

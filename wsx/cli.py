@@ -7,7 +7,7 @@ Torch and the rest are imported inside the commands, so that help is instant.
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from wsx import options as o
 from wsx.console import print_json, print_rows, progress_bar, stdout, summary_table
 from wsx.errors import OptionError, WsxError
 from wsx.version import __version__
+
+if TYPE_CHECKING:
+    from wsx.report import ReportFiles
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -208,13 +211,30 @@ def analyze(
     level: o.Level = 0.95,
     resamples: o.Resamples = 1000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
+    panel: o.Panel = False,
+    finetuned: o.Finetuned = False,
+    window: o.Window = None,
+    period: o.Period = None,
     quiet: o.Quiet = False,
     json_: o.Json = False,
 ) -> None:
-    """Compare scores with truth: correlations, overlaps, regret, baselines, with intervals."""
+    """Compare scores with truth, with intervals; or many campaigns with each other (--panel)."""
     from wsx.analysis import SummaryOptions
-    from wsx.studies.analyze import compare
+    from wsx.cli_panel import PanelChoice, print_panel
+    from wsx.studies.analyze import compare, comparison_parts
 
+    chosen = PanelChoice(panel, finetuned, window, period)
+    if panel:
+        together = chosen.analysis(
+            scores,
+            truth=truth,
+            campaign=campaign,
+            by=by,
+            level=level,
+            resamples=resamples,
+            seed=seed,
+        )
+        return print_panel(together, as_json=json_)
     options = SummaryOptions(level=level, n_resamples=resamples, seed=seed)
     with progress_bar(is_quiet=quiet) as start:
         comparison = compare(
@@ -226,7 +246,8 @@ def analyze(
             on_resample=start("resample"),
         )
     if json_:
-        return print_json(comparison.as_dict())
+        parts = {part.key: part.as_dict() for part in comparison_parts(comparison)}
+        return print_json({**comparison.as_dict(), "parts": parts})
     print_rows("campaign", comparison.facts())
     if comparison.summary is not None:
         stdout.print(summary_table(comparison.summary))
@@ -242,15 +263,35 @@ def report(
     by: o.By = "accuracy",
     title: Annotated[str | None, typer.Option("--title", help="Heading of the page.")] = None,
     resamples: o.Resamples = 1000,
+    panel: o.Panel = False,
+    finetuned: o.Finetuned = False,
+    window: o.Window = None,
+    period: o.Period = None,
     quiet: o.Quiet = False,
     json_: o.Json = False,
 ) -> None:
     """Write one self-contained HTML page with plots, tables and provenance, and PNGs beside it."""
     from wsx.analysis import SummaryOptions
+    from wsx.cli_panel import PanelChoice
     from wsx.studies.analyze import compare
     from wsx.studies.analyze import report_comparison as write
 
+    chosen = PanelChoice(panel, finetuned, window, period)
     options = SummaryOptions(n_resamples=resamples)
+    if panel:
+        from wsx.studies.analyze_panel import report_panel
+
+        together = chosen.analysis(
+            scores,
+            truth=truth,
+            campaign=campaign,
+            by=by,
+            level=options.level,
+            resamples=resamples,
+            seed=options.seed,
+        )
+        heading = title or f"{together.panel.key.space}: {scores.name}"
+        return _print_files(report_panel(together, out, title=heading), as_json=json_)
     with progress_bar(is_quiet=quiet) as start:
         comparison = compare(
             scores,
@@ -261,8 +302,12 @@ def report(
             on_resample=start("resample"),
         )
     files = write(comparison, out, title=title or f"{comparison.table.key.space}: {scores.name}")
+    return _print_files(files, as_json=json_)
+
+
+def _print_files(files: "ReportFiles", *, as_json: bool) -> None:
     paths = {"page": files.page, **files.pictures}
-    if json_:
+    if as_json:
         return print_json({name: str(path) for name, path in paths.items()})
     return print_rows("report", paths)
 

@@ -102,3 +102,12 @@ def summary_table(summary: Any) -> Table:
     for name, value in summary.noise_ceiling.items():
         table.add_row(f"noise ceiling: {name}", f"{value:.4g}", "", "", "")
     return table
+
+
+def result_table(found: Any) -> Table:
+    """Return a table of results, numbers with four digits."""
+    table = Table(*(escape(column) for column in found.columns), title=escape(found.title))
+    for row in found.rows:
+        cells = (f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row)
+        table.add_row(*("" if cell is None else escape(str(cell)) for cell in cells))
+    return table

@@ -51,6 +51,28 @@ By = Annotated[str, typer.Option("--by", help="Rank archs by accuracy or loss.")
 Campaign = Annotated[
     str | None, typer.Option("--campaign", help="Beginning of a campaign's digest.")
 ]
+Panel = Annotated[
+    bool,
+    typer.Option(
+        "--panel",
+        help="All campaigns of the file together: variance, stability and ranks over runs and checkpoints.",
+    ),
+]
+Finetuned = Annotated[
+    bool, typer.Option("--finetuned", help="With --panel: campaigns of fine-tuned subnets.")
+]
+Window = Annotated[
+    int | None,
+    typer.Option(
+        "--window", help="With --panel: last checkpoints that are a run's end; default all."
+    ),
+]
+Period = Annotated[
+    int | None,
+    typer.Option(
+        "--period", help="With --panel: period in steps to look for; default the number of archs."
+    ),
+]
 DataSeed = Annotated[int, typer.Option("--data-seed", help="Seed of the splits.")]
 NTrain = Annotated[int | None, typer.Option("--n-train", help="Training images kept.")]
 NValid = Annotated[int | None, typer.Option("--n-valid", help="Validation images.")]

@@ -126,6 +126,26 @@ class Findings:
         return cleaned
 
 
+@dataclass(frozen=True)
+class Part:
+    """One question of a report: its tables, then its figures.
+
+    Attributes:
+        key: Name in JSON and anchor in the page; letters and dashes.
+        tables: Numbers.
+        plots: Figures.
+    """
+
+    key: str
+    tables: Sequence[ResultTable]
+    plots: Sequence[Plot] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it, JSON-clean: what has no value is null."""
+        cleaned: dict[str, Any] = _clean(asdict(self))
+        return cleaned
+
+
 def limits(low: float, high: float, digits: int = 3) -> str:
     """Return an interval as a table cell."""
     return "" if math.isnan(low) or math.isnan(high) else f"[{low:.{digits}f}, {high:.{digits}f}]"

@@ -32,9 +32,11 @@ _POLICY = (
 _HOVER_WIDTH = 64
 
 
-def render_page(data: ReportData) -> str:
-    """Return the whole page as HTML."""
-    body = "".join(_section(section, data) for section in SECTIONS)
+def render_page(data: ReportData, parts: str = "") -> str:
+    """Return the whole page as HTML, with further sections before those of failures and provenance."""
+    ends = (tables.FAILURES, tables.PROVENANCE)
+    body = "".join(_section(section, data) for section in SECTIONS if section not in ends)
+    body += parts + "".join(_section(section, data) for section in ends)
     return document(data.title, body, _hovers(data), "the PNG files beside this page show the same")
 
 

@@ -10,32 +10,45 @@ from wsx.report._html import figure, note, table, text
 from wsx.report._numbers import NONE
 from wsx.report._style import GREY, SERIES
 from wsx.report.figures import layout
-from wsx.report.findings import Cell, Claim, Findings, Plot, ResultTable, Series
+from wsx.report.findings import Cell, Claim, Findings, Part, Plot, ResultTable, Series
 from wsx.report.page import document
 from wsx.store.atomic import replace_bytes
 
 
-def write_study(path: Path, findings: Findings) -> Path:
+def write_study(path: Path, findings: Findings, further: Sequence[Part] = ()) -> Path:
     """Write the page of a study: complete, or as it was before.
 
     Raises:
         OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_bytes(path, render_study(findings).encode("utf-8", errors="replace"))
+    replace_bytes(path, render_study(findings, further).encode("utf-8", errors="replace"))
     return path
 
 
-def render_study(findings: Findings) -> str:
-    """Return the page as HTML; it needs nothing but itself."""
+def render_study(findings: Findings, further: Sequence[Part] = ()) -> str:
+    """Return the page as HTML, further parts before the facts; it needs nothing but itself."""
     parts = [f'<p class="lead">{text(findings.lead)}</p>\n', _claims(findings.claims)]
     parts += [_table(f"table-{number}", found) for number, found in enumerate(findings.tables)]
     parts += [_plot(found) for found in findings.plots]
+    parts.append(render_parts(further))
     facts = [[name, value] for name, value in findings.facts.items()]
     parts.append(
         _section("facts", "How it was made", table(["", "value"], facts, n_text_columns=2))
     )
     return document(findings.title, "".join(parts), [], "the tables show the same numbers")
+
+
+def render_parts(parts: Sequence[Part]) -> str:
+    """Return the sections of parts: their tables, each before the figures of its own part."""
+    sections = []
+    for part in parts:
+        sections += [
+            _table(part.key if not number else f"{part.key}-{number}", found)
+            for number, found in enumerate(part.tables)
+        ]
+        sections += [_plot(found) for found in part.plots]
+    return "".join(sections)
 
 
 def _section(key: str, heading: str, body: str) -> str:

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 
 from wsx.analysis import Summary
 from wsx.errors import OptionError
 from wsx.report._base import Failure, FloatArray, ReportData
+from wsx.report.findings import Findings, Part
 from wsx.report.page import SECTIONS, render_page
+from wsx.report.prints import print_plot
+from wsx.report.study import render_parts, write_study
 from wsx.store.atomic import replace_bytes
 
 
@@ -36,6 +40,7 @@ def write_report(
     flops: npt.ArrayLike | None = None,
     columns: Mapping[str, Sequence[object]] | None = None,
     failures: Sequence[Failure] = (),
+    parts: Sequence[Part] = (),
 ) -> ReportFiles:
     """Write a page that opens anywhere without a network, and PNG pictures named after it.
 
@@ -54,15 +59,14 @@ def write_report(
         flops: Operation counts, shape (arch,).
         columns: Further values per arch by name, each shape (arch,).
         failures: Archs without a score.
+        parts: Further tables and figures, before the failures.
 
     Raises:
         ShapeError: Arrays do not have one value per arch.
         OptionError: The path is no HTML file, or values are not finite.
         OSError: A file cannot be written.
     """
-    page = Path(path)
-    if page.suffix.lower() not in {".html", ".htm"}:
-        raise OptionError(f"a report is an HTML file: {str(path)!r} does not end in .html")
+    page = _html_path(path)
     data = ReportData(
         title=title,
         texts=texts,
@@ -75,15 +79,56 @@ def write_report(
         failures=failures,
         provenance=provenance,
     )
-    html = render_page(data)
+    html = render_page(data, render_parts(parts))
     page.parent.mkdir(parents=True, exist_ok=True)
-    pictures = {}
-    for name, content in render_pictures(data).items():
-        pictures[name] = page.with_name(f"{page.stem}_{name}.png")
-        replace_bytes(pictures[name], content)
+    pictures = _write_pictures(page, {**render_pictures(data), **_pictures_of(parts)})
     # A text may hold half of a surrogate pair, which no encoding can write.
     replace_bytes(page, html.encode("utf-8", errors="replace"))
     return ReportFiles(page, pictures)
+
+
+def write_parts(
+    path: str | Path,
+    *,
+    title: str,
+    lead: str,
+    parts: Sequence[Part],
+    provenance: Mapping[str, object],
+) -> ReportFiles:
+    """Write a page of parts alone, and PNG pictures named after it.
+
+    Args:
+        path: The page to write, ending in ``.html``; folders are created.
+        title: Heading of the page.
+        lead: What was analysed, in a sentence.
+        parts: Tables and figures.
+        provenance: Where the numbers come from.
+
+    Raises:
+        OptionError: The path is no HTML file.
+        OSError: A file cannot be written.
+    """
+    page = _html_path(path)
+    write_study(page, Findings(title, lead, facts=provenance), parts)
+    return ReportFiles(page, _write_pictures(page, _pictures_of(parts)))
+
+
+def _html_path(path: str | Path) -> Path:
+    page = Path(path)
+    if page.suffix.lower() not in {".html", ".htm"}:
+        raise OptionError(f"a report is an HTML file: {str(path)!r} does not end in .html")
+    return page
+
+
+def _write_pictures(page: Path, contents: Mapping[str, bytes]) -> dict[str, Path]:
+    paths = {name: page.with_name(f"{page.stem}_{name}.png") for name in contents}
+    for name, content in contents.items():
+        replace_bytes(paths[name], content)
+    return paths
+
+
+def _pictures_of(parts: Sequence[Part]) -> dict[str, bytes]:
+    return {plot.key: _png(print_plot(plot)) for part in parts for plot in part.plots}
 
 
 def render_pictures(data: ReportData) -> dict[str, bytes]:
@@ -92,10 +137,14 @@ def render_pictures(data: ReportData) -> dict[str, bytes]:
     for section in SECTIONS:
         figure = None if section.draw is None else section.draw(data)
         if figure is not None:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png")
-            pictures[section.key] = buffer.getvalue()
+            pictures[section.key] = _png(figure)
     return pictures
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def _floats(values: npt.ArrayLike) -> FloatArray:

@@ -1,6 +1,6 @@
 """From a score file, and truth where there is some, to a summary and a report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsx.analysis import Summary, SummaryOptions, summarise
-from wsx.errors import OptionError, TruthError, WsxError
+from wsx.errors import OptionError, TruthError
 from wsx.report import Failure, ReportFiles, write_report
-from wsx.spaces import SPACES, Space
+from wsx.report.findings import Part
 from wsx.store import ScoreTable, open_store
+from wsx.studies.parts.campaign import campaign_parts
+from wsx.studies.truth_rows import truth_rows as rows_of_truth
 from wsx.truth import TruthTable, load_truth
 
 RANKED_BY = ("accuracy", "loss")
@@ -57,13 +59,7 @@ class Comparison:
     @property
     def selection(self) -> str | None:
         """What chose the archs by their scores; None where nothing is known to have done so."""
-        # A campaign that others went on with has a record of each.
-        for info in (self.table.info, *self.table.info.get("resumed", ())):
-            if "race" in info:
-                return f"a race for the top {info['race']['k']} {CHOSE}"
-            if "search" in info or "rescored" in info:
-                return f"a search {CHOSE}"
-        return None
+        return chosen_by(self.table.info)
 
     def facts(self) -> dict[str, Any]:
         """Return which campaign it is and how much of it is compared."""
@@ -103,6 +99,17 @@ class Comparison:
             "mean_loss": float(_losses(self.table)[self.table.ok].mean()),
             "summary": None if self.summary is None else self.summary.as_dict(),
         }
+
+
+def chosen_by(info: Mapping[str, Any]) -> str | None:
+    """Return what chose a campaign's archs by their scores; None where nothing is known to have done so."""
+    # A campaign that others went on with has a record of each.
+    for record in (info, *info.get("resumed", ())):
+        if "race" in record:
+            return f"a race for the top {record['race']['k']} {CHOSE}"
+        if "search" in record or "rescored" in record:
+            return f"a search {CHOSE}"
+    return None
 
 
 def compare(
@@ -165,27 +172,8 @@ def compare(
 
 
 def _truth_rows(table: ScoreTable, rows: NDArray[np.int64], truth: TruthTable) -> NDArray[np.int64]:
-    """Return the row of the truth table of each scored arch, -1 where there is none, (arch,).
-
-    Archs that are the same net when trained alone share a row, however either side spells them.
-    """
-    space = SPACES.get(table.key.space)
-    if space is None:
-        return truth.align([str(table.text[row]) for row in rows])[0]
-    names = [space.truth_text(tuple(int(option) for option in table.arch[row])) for row in rows]
-    found, is_known = truth.align(names)
-    if is_known.all():
-        return found
-    row_of = {_respelt(text, space): row for row, text in enumerate(truth.texts)}
-    return np.array([row_of.get(name, -1) for name in names], np.int64)
-
-
-def _respelt(text: str, space: Space) -> str:
-    try:
-        return space.truth_text(space.parse(text))
-    except WsxError:
-        # Tables may use names that are no text form, such as a hash.
-        return text
+    """Return the row of the truth table of each scored arch, -1 where there is none, (arch,)."""
+    return rows_of_truth(table.key.space, table.arch[rows], table.text[rows], truth)
 
 
 def _losses(table: ScoreTable) -> NDArray[np.float64]:
@@ -232,4 +220,21 @@ def report_comparison(comparison: Comparison, path: Path, *, title: str) -> Repo
         params=table.params[rows],
         flops=table.flops[rows],
         failures=failures,
+        parts=comparison_parts(comparison),
+    )
+
+
+def comparison_parts(comparison: Comparison) -> list[Part]:
+    """Return bias by option, what pruning costs and what the top K end with; nothing without truth."""
+    table, rows, summary = comparison.table, comparison.rows, comparison.summary
+    if comparison.truth is None or summary is None:
+        return []
+    return campaign_parts(
+        table.key.space,
+        table.arch[rows],
+        comparison.predicted,
+        comparison.truth,
+        params=table.params[rows],
+        flops=table.flops[rows],
+        options=summary.options,
     )

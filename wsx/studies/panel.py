@@ -20,6 +20,7 @@ from wsx.store import ScoreKey, ScoreStore, ScoreTable, open_store
 FACTS = ("run", "run_seed", "run_config", "checkpoint", "step", "epoch")
 FINETUNE = "finetune"
 """Name in a campaign's info under which it says how its subnets were fine-tuned."""
+TUNED_BY = ("lr", "seed", "momentum")
 
 Keeps = Callable[[ScoreKey, Mapping[str, Any]], bool]
 """Says of a campaign, by its key and its info, whether it belongs."""
@@ -174,12 +175,12 @@ def _finetuned(cells: Iterable[_Cell]) -> list[_Cell]:
     tuned = [cell for cell in cells if FINETUNE in cell.facts]
     started = {cell.facts[FINETUNE]["checkpoint_sha256"] for cell in tuned}
     ways = {
-        ", ".join(f"{name} {cell.facts[FINETUNE][name]}" for name in ("lr", "seed", "momentum"))
-        for cell in tuned
+        ", ".join(f"{name} {cell.facts[FINETUNE][name]}" for name in TUNED_BY) for cell in tuned
     }
     if len(ways) > 1:
         raise StoreKeyError(
-            f"subnets were fine-tuned in several ways ({'; '.join(sorted(ways))}): keep one of them"
+            f"subnets were fine-tuned in several ways ({'; '.join(sorted(ways))}): keep one of them "
+            "(--campaign DIGEST takes those of its kind)"
         )
     plain = (cell for cell in cells if FINETUNE not in cell.facts)
     return [cell for cell in plain if cell.table.key.checkpoint_sha256 in started] + tuned
@@ -198,7 +199,8 @@ def _require_alike(tables: Sequence[ScoreTable]) -> None:
         if differences:
             raise StoreKeyError(
                 f"campaigns {_name(first)} and {_name(table)} differ in more than the checkpoint "
-                f"({'; '.join(differences)}): keep those of one kind"
+                f"({'; '.join(differences)}): keep those of one kind "
+                "(--campaign DIGEST takes those of its kind)"
             )
 
 

@@ -1,0 +1,73 @@
+"""All parts of one campaign beside its truth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsx.analysis import SummaryOptions
+from wsx.report.findings import Part
+from wsx.spaces import SPACES, Decision
+from wsx.studies.parts.bias import bias_part
+from wsx.studies.parts.picks import picks_part
+from wsx.studies.parts.pruning import pruning_part
+
+Array = NDArray[np.float64]
+
+
+def campaign_parts(
+    space: str,
+    archs: NDArray[np.int16],
+    predicted: Array,
+    truth: Array,
+    *,
+    params: NDArray[np.int64],
+    flops: NDArray[np.int64],
+    options: SummaryOptions,
+) -> list[Part]:
+    """Return bias, pruning and picks; nothing for fewer than two archs, which have no ranks.
+
+    Args:
+        space: Name of the space; one that wsx does not know has numbers for names.
+        archs: Options, shape (arch, decision).
+        predicted: What archs are ranked by, shape (arch,); larger is better.
+        truth: Truth of the same archs, shape (arch,).
+        params: Parameter counts, shape (arch,), -1 where unknown.
+        flops: Operation counts, shape (arch,), -1 where unknown.
+        options: Level, resamples, seed, and which true top counts as good.
+
+    Raises:
+        ShapeError: The inputs list different archs.
+        OptionError: Some values are not finite.
+    """
+    if truth.size < 2:
+        return []
+    sizes = known_sizes(params, flops)
+    return [
+        bias_part(decisions_of(space, archs), archs, predicted, truth, sizes, resampling=options),
+        pruning_part(
+            predicted, truth, sizes, top_fraction=options.good_fraction, resampling=options
+        ),
+        picks_part(predicted, truth, sizes, resampling=options),
+    ]
+
+
+def known_sizes(params: NDArray[np.int64], flops: NDArray[np.int64]) -> dict[str, Array]:
+    """Return the counts that are known of all archs and differ between them, by name."""
+    counts = {"params": params, "FLOPs": flops}
+    return {
+        name: count.astype(np.float64)
+        for name, count in counts.items()
+        if (count > 0).all() and (count != count[0]).any()
+    }
+
+
+def decisions_of(space: str, archs: NDArray[np.int16]) -> Sequence[Decision]:
+    """Return the decisions behind the columns of archs, numbered where the space is not known."""
+    known = SPACES.get(space)
+    if known is not None and len(known.decisions) == archs.shape[1]:
+        return known.decisions
+    return [
+        Decision(f"decision {i}", tuple(str(option) for option in range(int(column.max()) + 1)))
+        for i, column in enumerate(archs.T)
+    ]

@@ -11,7 +11,7 @@ from wsx.report._base import FloatArray
 from wsx.report._style import BLUE, FONT, GREY, GRID, INK, MAX_VECTOR_POINTS, PAPER
 
 # Longer names leave no room for the data beside them.
-MAX_NAME = 28
+MAX_NAME = 20
 
 
 def layout(x_title: str, y_title: str) -> go.Layout:

@@ -78,7 +78,9 @@ def _plot(found: Plot) -> str:
     height_px = None
     if found.kind == "heatmap":
         names = [one.name for one in found.series]
-        drawn.update_yaxes(type="category", automargin=True, labelalias=short_names(names))
+        drawn.update_yaxes(
+            type="category", automargin=True, labelalias=short_names(names), tickfont={"size": 11}
+        )
         drawn.update_xaxes(tickangle=-90)
         height_px = max(_HEIGHT_PX, _ROW_PX * len(names) + _AROUND_ROWS_PX)
     body = (note(found.note) if found.note else "") + figure(found.key, drawn, height_px=height_px)

@@ -250,8 +250,13 @@ def test_what_covers_the_data_is_seen(driver, tmp_path, width):
     low = broken(page, '"t":44', '"t":4')
     found = browser.overlaps(browser.visit(driver, low, width=width).figures)
     assert "figure 0: buttons on plot" in found
+
+
+def test_labels_that_are_cut_off_are_seen(driver, tmp_path):
+    page = write_study(tmp_path / "study.html", findings())
+    # In a wide window these labels lie flat, and have room without a margin of their own.
     cut = broken(page, '"automargin":true', '"automargin":false')
-    found = browser.overlaps(browser.visit(driver, cut, width=width).figures)
+    found = browser.overlaps(browser.visit(driver, cut, width=PHONE).figures)
     assert any("leaves the figure" in words for words in found)
 
 

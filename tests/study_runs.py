@@ -13,9 +13,10 @@ TRUTH = np.linspace(0.3, 0.9, N_ARCHS)
 TEXTS = tuple(f"arch {i}" for i in range(N_ARCHS))
 
 
-def run_twice(name, out, capsys):
+def run_twice(name, out, capsys, *overrides):
     """Run a study at its smallest scale, see that running it again changes nothing, and return its findings."""
     command = ["wsx", "study", name, "--scale", "tiny", "--out", str(out), "--workers", "1"]
+    command += [word for override in overrides for word in ("--set", override)]
 
     def run():
         with pytest.MonkeyPatch.context() as patch:

@@ -4,7 +4,11 @@ import html
 import json
 from collections.abc import Iterable, Sequence
 
+from plotly.basedatatypes import BaseTraceType
 from plotly.graph_objects import Figure
+
+# Tables of more columns are printed on sheets that lie on their side.
+MAX_UPRIGHT_COLUMNS = 7
 
 
 def text(value: object) -> str:
@@ -20,7 +24,7 @@ def script_json(value: str) -> str:
 def table(
     headers: Sequence[str], rows: Iterable[Sequence[object]], *, n_text_columns: int = 1
 ) -> str:
-    """Return a table that scrolls sideways by itself on narrow screens.
+    """Return a table that scrolls sideways by itself on narrow screens, and wraps its cells on paper.
 
     Args:
         headers: Column heads.
@@ -38,8 +42,9 @@ def table(
         return f"<tr>{''.join(marked)}</tr>"
 
     body = "\n".join(line(row, "td") for row in rows)
+    kind = "wide broad" if len(headers) > MAX_UPRIGHT_COLUMNS else "wide"
     return (
-        f'<div class="wide"><table>\n<thead>{line(headers, "th")}</thead>\n'
+        f'<div class="{kind}"><table>\n<thead>{line(headers, "th")}</thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 
@@ -49,13 +54,38 @@ def note(sentence: str) -> str:
     return f'<p class="note">{text(sentence)}</p>'
 
 
-def figure(key: str, plot: Figure) -> str:
-    """Return the place of an interactive figure and the data that the page's script draws there.
+def figure(key: str, plot: Figure, *, height_px: int | None = None) -> str:
+    """Return the place of an interactive figure, its legend, and the data that the page's script draws there.
 
     Traces whose ``meta`` is ``archs`` get one hover text per point from the page's list of archs.
+
+    Args:
+        key: Anchor in the page.
+        plot: What is drawn.
+        height_px: Height in pixels; None for that of the style sheet.
     """
     plain = json.dumps(json.loads(plot.to_json()), separators=(",", ":"))
+    style = "" if height_px is None else f' style="height: {height_px}px"'
     return (
-        f'<div id="figure-{key}" class="figure"></div>\n'
-        f'<script type="application/json" data-figure="figure-{key}">{script_json(plain)}</script>'
+        f'<div id="figure-{text(key)}" class="figure"{style}></div>\n{_legend(key, plot)}'
+        f'<script type="application/json" data-figure="figure-{text(key)}">{script_json(plain)}</script>'
     )
+
+
+def _legend(key: str, plot: Figure) -> str:
+    """Return the names of a figure's series, which wrap where plotly's own legend covers the data."""
+    named = [
+        (i, one) for i, one in enumerate(plot.data) if one.name and one.showlegend is not False
+    ]
+    if len(named) < 2:
+        return ""
+    buttons = "".join(
+        f'<button type="button" aria-pressed="true" data-of="figure-{text(key)}" data-trace="{i}">'
+        f'<i style="background: {text(_colour(one))}"></i>{text(one.name)}</button>'
+        for i, one in named
+    )
+    return f'<div class="legend">{buttons}</div>\n'
+
+
+def _colour(trace: BaseTraceType) -> str:
+    return str(trace.marker.color or trace.line.color)

@@ -1,6 +1,6 @@
 """Axes, marks and fonts that all figures share, on screen and in print."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
 from matplotlib.axes import Axes
@@ -10,18 +10,22 @@ from matplotlib.figure import Figure
 from wsx.report._base import FloatArray
 from wsx.report._style import BLUE, FONT, GREY, GRID, INK, MAX_VECTOR_POINTS, PAPER
 
+# Longer names leave no room for the data beside them.
+MAX_NAME = 20
+
 
 def layout(x_title: str, y_title: str) -> go.Layout:
-    """Return the layout of an interactive figure with titled axes."""
+    """Return the layout of an interactive figure with titled axes; the page has its legend below it."""
     axis = {"gridcolor": GRID, "zeroline": False, "linecolor": GREY, "ticks": "outside"}
     return go.Layout(
         template="none",
         font={"family": FONT, "size": 13, "color": INK},
         paper_bgcolor=PAPER,
         plot_bgcolor=PAPER,
-        margin={"l": 70, "r": 20, "t": 20, "b": 60},
+        # The buttons stand above the axes, on nothing.
+        margin={"l": 70, "r": 20, "t": 44, "b": 60},
         hoverlabel={"align": "left", "font": {"family": "monospace", "size": 12}},
-        legend={"orientation": "h", "y": 1.08, "x": 0},
+        showlegend=False,
         xaxis={**axis, "title": {"text": x_title}},
         yaxis={**axis, "title": {"text": y_title}},
     )
@@ -51,6 +55,12 @@ def line(x: Sequence[float], y: Sequence[float], name: str) -> go.Scatter:
         hoverinfo="skip",
         line={"color": GREY, "width": 1, "dash": "dot"},
     )
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return what stands at an axis for names too long for it: their beginning and their end."""
+    half = MAX_NAME // 2
+    return {name: f"{name[:half]}…{name[-half:]}" for name in names if len(name) > MAX_NAME}
 
 
 def picture(x_title: str, y_title: str) -> tuple[Figure, Axes]:

@@ -9,10 +9,13 @@ import plotly.graph_objects as go
 from wsx.report._html import figure, note, table, text
 from wsx.report._numbers import NONE
 from wsx.report._style import GREY, SERIES
-from wsx.report.figures import layout
+from wsx.report.figures import layout, short_names
 from wsx.report.findings import Cell, Claim, Findings, Part, Plot, ResultTable, Series
 from wsx.report.page import document
 from wsx.store.atomic import replace_bytes
+
+# Heatmaps grow with their rows, so that each has room for its name.
+_HEIGHT_PX, _ROW_PX, _AROUND_ROWS_PX = 400, 16, 160
 
 
 def write_study(path: Path, findings: Findings, further: Sequence[Part] = ()) -> Path:
@@ -81,12 +84,19 @@ def _cell(cell: Cell) -> str:
 
 def _plot(found: Plot) -> str:
     drawn = go.Figure(_traces(found), layout(found.x_title, found.y_title))
-    if any(isinstance(x, str) for one in found.series for x in one.x):
+    names = [x for one in found.series for x in one.x if isinstance(x, str)]
+    if names:
         # Names of archs may be digits, and stay names; long ones take the room they need.
-        drawn.update_xaxes(type="category", automargin=True)
+        drawn.update_xaxes(type="category", automargin=True, labelalias=short_names(names))
+    height_px = None
     if found.kind == "heatmap":
-        drawn.update_yaxes(type="category", automargin=True)
-    body = (note(found.note) if found.note else "") + figure(found.key, drawn)
+        names = [one.name for one in found.series]
+        drawn.update_yaxes(
+            type="category", automargin=True, labelalias=short_names(names), tickfont={"size": 11}
+        )
+        drawn.update_xaxes(tickangle=-90)
+        height_px = max(_HEIGHT_PX, _ROW_PX * len(names) + _AROUND_ROWS_PX)
+    body = (note(found.note) if found.note else "") + figure(found.key, drawn, height_px=height_px)
     return _section(f"plot-{found.key}", found.title, body)
 
 
@@ -95,7 +105,11 @@ def _traces(found: Plot) -> list[go.Scatter | go.Bar | go.Heatmap]:
         rows = [[_finite(y) for y in one.y] for one in found.series]
         columns = [str(x) for x in found.series[0].x] if found.series else []
         names = [one.name for one in found.series]
-        return [go.Heatmap(x=columns, y=names, z=rows, colorscale="RdBu", zmid=0)]
+        return [
+            go.Heatmap(
+                x=columns, y=names, z=rows, colorscale="RdBu", zmid=0, colorbar={"thickness": 12}
+            )
+        ]
     traces = []
     for number, one in enumerate(found.series):
         colour = SERIES[number % len(SERIES)]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from wsx.errors import OptionError
 from wsx.registry import Registry, unknown_name
 from wsx.report.findings import Findings
 from wsx.spaces import SPACES
@@ -170,6 +169,8 @@ class Study(abc.ABC):
     """Where it comes from, such as ``arXiv 2001.01431, section 4.1``."""
     summary: ClassVar[str]
     """What it asks, in one line."""
+    starts_from: ClassVar[str | None] = None
+    """Name of the recipe that ``paper`` starts from, of a study that makes sense in other spaces, too."""
 
     @abc.abstractmethod
     def settings(self, scale: str) -> Settings:
@@ -189,14 +190,3 @@ class Study(abc.ABC):
 
 
 STUDIES: Registry[Study] = Registry("study")
-
-
-def settings_of(study: Study, scale: str, values: Mapping[str, str]) -> Settings:
-    """Return a study's settings at a scale, with overrides.
-
-    Raises:
-        OptionError: There is no such scale, or an override is wrong.
-    """
-    if scale not in SCALES:
-        raise OptionError(f"scale {scale!r} is none of: {', '.join(SCALES)}")
-    return study.settings(scale).override(values)

@@ -45,10 +45,11 @@ class Correlation(Study):
 
     paper = f"{P1}, correlation over epochs, top and bottom, pruning, bias"
     summary = "how well does a supernet rank archs, along training, at the top and at the bottom?"
+    starts_from = "p1-nasbench201"
 
     def settings(self, scale: str) -> CorrelationSettings:
         """Return the numbers of a scale."""
-        values = nasbench201_settings(scale, "p1-nasbench201")
+        values = nasbench201_settings(scale, self.starts_from)
         recipe = values.pop("recipe")
         if scale == "tiny":
             recipe = replace(recipe, epochs=4, checkpoint_epochs=1)

@@ -50,10 +50,11 @@ class Folds(Study):
 
     paper = f"{P1}, train_split"
     summary = "does a supernet rank archs that it was not trained on, and those that it was better?"
+    starts_from = "p1-nasbench201"
 
     def settings(self, scale: str) -> FoldsSettings:
         """Return the numbers of a scale."""
-        values = nasbench201_settings(scale, "p1-nasbench201")
+        values = nasbench201_settings(scale, self.starts_from)
         if scale == "tiny":
             return FoldsSettings(**values | {"n_archs": 40}, trained=(0,))
         if scale == "small":

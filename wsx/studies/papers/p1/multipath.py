@@ -47,10 +47,11 @@ class Multipath(Study):
 
     paper = f"{P1}, multi-path training"
     summary = "does training several archs a step, their gradients summed, rank archs better?"
+    starts_from = "p1-nasbench201"
 
     def settings(self, scale: str) -> MultipathSettings:
         """Return the numbers of a scale."""
-        values = nasbench201_settings(scale, "p1-nasbench201")
+        values = nasbench201_settings(scale, self.starts_from)
         epochs = {"tiny": 5, "small": 40, "paper": 2_000}[scale]
         recipe = replace(values.pop("recipe"), epochs=epochs, checkpoint_epochs=epochs)
         published = RECIPES["p1-nasbench201-multipath"]

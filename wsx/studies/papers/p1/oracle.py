@@ -41,10 +41,11 @@ class Oracle(Study):
 
     paper = f"{P1}, omniscience"
     summary = "is a space easier to search once the worse archs have been pruned away?"
+    starts_from = "p1-nasbench201"
 
     def settings(self, scale: str) -> OracleSettings:
         """Return the numbers of a scale."""
-        values = nasbench201_settings(scale, "p1-nasbench201")
+        values = nasbench201_settings(scale, self.starts_from)
         recipe = values.pop("recipe")
         if scale == "tiny":
             values |= {"n_archs": 40}

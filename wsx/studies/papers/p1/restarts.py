@@ -44,10 +44,11 @@ class Restarts(Study):
 
     paper = f"{P1}, cosine_restart"
     summary = "do warm restarts of the learning rate rank archs better than one cosine?"
+    starts_from = "p1-nasbench201"
 
     def settings(self, scale: str) -> RestartsSettings:
         """Return the numbers of a scale."""
-        values = nasbench201_settings(scale, "p1-nasbench201")
+        values = nasbench201_settings(scale, self.starts_from)
         epochs, every = {"tiny": (4, 2), "small": (32, 8), "paper": (2_000, 500)}[scale]
         recipe = replace(values.pop("recipe"), epochs=epochs)
         if scale == "small":

@@ -53,10 +53,11 @@ class BatchNorm(Study):
 
     paper = f"{P2}, its study of BatchNorm"
     summary = "which BatchNorm statistics can a supernet be scored with?"
+    starts_from = "p2-nasbench201"
 
     def settings(self, scale: str) -> BatchNormSettings:
         """Return the numbers of a scale."""
-        values = nasbench201_settings(scale, "p2-nasbench201")
+        values = nasbench201_settings(scale, self.starts_from)
         if scale == "paper":
             return BatchNormSettings(**values)
         every = 1 if scale == "tiny" else 4

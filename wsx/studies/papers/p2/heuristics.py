@@ -77,6 +77,7 @@ class Heuristics(Study):
 
     paper = f"{P2}, its comparison of heuristics"
     summary = "which heuristics of weight sharing help, and which hurt?"
+    starts_from = "p2-nasbench201"
 
     def settings(self, scale: str) -> HeuristicsSettings:
         """Return the numbers of a scale.
@@ -85,7 +86,7 @@ class Heuristics(Study):
         ``paper`` the baseline draws encodings, which is Random-NAS, and half of the training images are kept for
         validation, as in the paper's code.
         """
-        values = nasbench201_settings(scale, "p2-nasbench201")
+        values = nasbench201_settings(scale, self.starts_from)
         if scale == "tiny":
             return HeuristicsSettings(**values | {"n_archs": 12})
         if scale == "small":

@@ -43,10 +43,11 @@ class LearningRate(Study):
 
     paper = f"{P2}, its study of learning rates"
     summary = "does the learning rate matter more than the seed?"
+    starts_from = "p2-nasbench201"
 
     def settings(self, scale: str) -> LearningRateSettings:
         """Return the numbers of a scale; which rates the paper tried is not known to us."""
-        values = nasbench201_settings(scale, "p2-nasbench201")
+        values = nasbench201_settings(scale, self.starts_from)
         if scale == "paper":
             return LearningRateSettings(**values)
         every, rates = (

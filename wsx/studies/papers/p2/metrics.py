@@ -56,10 +56,11 @@ class Metrics(Study):
 
     paper = f"{P2}, its study of metrics"
     summary = "which measure of a supernet foretells what a search ends with?"
+    starts_from = "p2-nasbench201"
 
     def settings(self, scale: str) -> MetricsSettings:
         """Return the numbers of a scale; the paper takes all of its trainings, which are not known to us."""
-        values = nasbench201_settings(scale, "p2-nasbench201")
+        values = nasbench201_settings(scale, self.starts_from)
         if scale == "tiny":
             # In seconds nothing trains, so all count.
             return MetricsSettings(

@@ -79,10 +79,11 @@ class RandomSearchStudy(Study):
 
     paper = f"{P2}, its final comparison"
     summary = "is random search enough once the supernet is trained well?"
+    starts_from = "p2-nasbench201"
 
     def settings(self, scale: str) -> RandomSearchSettings:
         """Return the numbers of a scale; population and tournament are those of the paper's code."""
-        values = nasbench201_settings(scale, "p2-nasbench201")
+        values = nasbench201_settings(scale, self.starts_from)
         if scale == "tiny":
             values |= {"truth": "", "n_truth_seeds": 1, "restriction": _narrow(n_free=4)}
             return RandomSearchSettings(

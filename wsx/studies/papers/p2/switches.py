@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from wsx.errors import StudyError
+from wsx.errors import OptionError, StudyError, UnknownNameError
 from wsx.registry import unknown_name
+from wsx.spaces import SPACES
 from wsx.studies.papers._base import Settings
 from wsx.studies.papers.variants import Variant
 from wsx.training.recipes import Recipe
@@ -66,6 +67,8 @@ def _macro(**options: Any) -> Change:
 
 def _macro_times(name: str, factor: float) -> Change:
     def change(config: RunConfig) -> RunConfig:
+        if name not in config.recipe.supernet:
+            raise OptionError(f"the recipe does not say {name}")
         value = _scaled(config.recipe.supernet[name], factor)
         return replace(config, recipe=_with_macro(config.recipe, {name: value}))
 
@@ -178,7 +181,7 @@ def variants_of(settings: Settings, names: Sequence[str], eval_batch: int) -> li
 
     Raises:
         UnknownNameError: There is no such switch.
-        StudyError: A switch changes nothing, such as half of one cell.
+        StudyError: A switch changes nothing, such as half of one cell, or what the space does not have.
     """
     for name in names:
         if name not in SWITCHES:
@@ -194,7 +197,15 @@ def variants_of(settings: Settings, names: Sequence[str], eval_batch: int) -> li
 
 
 def _variant(name: str, switch: Switch, against: Variant, eval_batch: int) -> Variant:
-    config = switch.change(against.config)
+    try:
+        config = switch.change(against.config)
+    except (OptionError, UnknownNameError) as error:
+        raise StudyError(f"switch {name}: {error}; leave it out of --set switches") from None
+    if config.recipe.measure not in SPACES[config.space].measures:
+        raise StudyError(
+            f"switch {name} draws from measure {config.recipe.measure}, which {config.space} does not have; leave "
+            "it out of --set switches"
+        )
     if switch.bn:
         batch_size = eval_batch if switch.bn == "batch" else None
         return replace(

@@ -4,7 +4,7 @@ Larger is better everywhere; axes come in the order run, checkpoint, arch, image
 measures of one ranking against truth with intervals; the other modules hold one question each.
 """
 
-from wsx.analysis.baselines import noise_ceiling
+from wsx.analysis.baselines import SeedMeasure, seed_against_others, seed_against_seed
 from wsx.analysis.bias import (
     OptionBias,
     OptionMean,
@@ -101,6 +101,7 @@ __all__ = [
     "RankDistribution",
     "RankTable",
     "Resampling",
+    "SeedMeasure",
     "Spread",
     "Stability",
     "Summary",
@@ -130,7 +131,6 @@ __all__ = [
     "mean_truth_at",
     "metric_correlations",
     "ndcg",
-    "noise_ceiling",
     "option_bias",
     "option_means",
     "pearson",
@@ -149,6 +149,8 @@ __all__ = [
     "relate_pairs",
     "resample_correct",
     "s_tau",
+    "seed_against_others",
+    "seed_against_seed",
     "shared_decisions",
     "sparse_kendall_tau",
     "spearman",

@@ -22,6 +22,8 @@ from wsx.errors import OptionError, ShapeError
 
 N_ARCHS, N_IMAGES = 60, 200
 QUICK = SummaryOptions(n_resamples=20)
+# One arch of 60 has no ranking.
+UNDEFINED = {"tau_in_top@0.01"}
 
 
 def planted(seed: int = 0) -> dict[str, np.ndarray]:
@@ -175,6 +177,9 @@ def test_every_measure_has_its_value_for_one_training_alone() -> None:
     alone = [summarise(run, rest, options=plain) for run, rest in zip(runs, others, strict=True)]
     for name, measure in known.seed_against_others.items():
         expected = np.mean([one.metrics[name].value for one in alone])
+        if name in UNDEFINED:
+            assert measure.reason == alone[0].metrics[name].reason
+            continue
         assert measure.value == pytest.approx(expected, rel=0, abs=1e-12), name
         assert (measure.n_compared, measure.n_archs) == (3, N_ARCHS)
     without = summarise(data["predicted"], data["truth"], options=QUICK)

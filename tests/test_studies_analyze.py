@@ -253,7 +253,8 @@ def test_one_training_alone_is_measured_over_the_compared_archs(tmp_path):
     # The seeds agree on the archs that were scored and contradict one another on the rest.
     per_seed = np.linspace(0.5, 0.9, N_ARCHS)[:, None].repeat(3, axis=1)
     per_seed[10:, 1] = per_seed[10:, 1][::-1]
-    truth = write_seeds_csv(tmp_path / "seeds.csv", per_seed)
+    # The table lists the scored archs last.
+    truth = write_seeds_csv(tmp_path / "seeds.csv", per_seed[::-1], TEXTS[::-1])
     comparison = compare(write_scores(tmp_path / "few.h5", n=10), truth=truth, options=OPTIONS)
     assert comparison.truth_table.seed_agreement().kendall < 0.9
     for found in (comparison.summary.seed_against_seed, comparison.summary.seed_against_others):

@@ -12,7 +12,6 @@ from wsx.analysis import (
     average_ranks,
     count_ties,
     kendall_tau,
-    noise_ceiling,
     pearson,
     rank_table,
     spearman,
@@ -206,12 +205,3 @@ def test_wrong_input_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         correlation(a, b)  # type: ignore[arg-type]
-
-
-def test_noise_ceiling_averages_pairs_of_runs() -> None:
-    runs = np.array([[1.0, 2, 3, 4], [1, 3, 2, 4], [4, 3, 2, 1]])
-    expected = np.mean([tau_by_counting(*p) for p in combinations(runs.tolist(), 2)])
-    assert noise_ceiling(runs)["kendall_tau"] == pytest.approx(expected, rel=0, abs=1e-12)
-    assert math.isnan(noise_ceiling(np.ones((2, 3)))["spearman"])
-    with pytest.raises(ShapeError, match=r"got \(1, 4\)"):
-        noise_ceiling(runs[:1])

@@ -9,7 +9,6 @@ from wsx.analysis import (
     SummaryOptions,
     best_rank_at,
     kendall_tau,
-    noise_ceiling,
     precision_at,
     regret_at,
     sparse_kendall_tau,
@@ -23,6 +22,8 @@ from wsx.errors import OptionError, ShapeError
 
 N_ARCHS, N_IMAGES = 60, 200
 QUICK = SummaryOptions(n_resamples=20)
+# One arch of 60 has no ranking.
+UNDEFINED = {"tau_in_top@0.01"}
 
 
 def planted(seed: int = 0) -> dict[str, np.ndarray]:
@@ -163,11 +164,37 @@ def test_a_planted_link_shows_and_an_absent_one_does_not(summary: Summary) -> No
     assert abs(summary.baselines["flops"]["spearman"].value) < n_errors / math.sqrt(N_ARCHS)
 
 
-def test_the_noise_ceiling_is_reported_where_known() -> None:
-    runs = np.random.default_rng(0).random((3, 12))
-    known = summarise([1, 2, 3], [1, 3, 2], truth_runs=runs, options=QUICK)
-    assert known.noise_ceiling == noise_ceiling(runs)
-    assert summarise([1, 2, 3], [1, 3, 2], options=QUICK).noise_ceiling == {}
+def test_every_measure_has_its_value_for_one_training_alone() -> None:
+    data = planted()
+    noise = np.random.default_rng(1).normal(0, 0.05, size=(3, N_ARCHS))
+    runs = np.clip(data["truth"] + noise, 0, 1)
+    known = summarise(data["predicted"], data["truth"], truth_runs=runs, options=QUICK)
+    assert list(known.seed_against_others) == list(known.metrics)
+    assert list(known.seed_against_seed) == ["kendall_tau", "spearman", "pearson"]
+    # A summary of one training against the mean of the others is the same thing the long way round.
+    others = [(runs[1] + runs[2]) / 2, (runs[0] + runs[2]) / 2, (runs[0] + runs[1]) / 2]
+    plain = SummaryOptions(n_resamples=0)
+    alone = [summarise(run, rest, options=plain) for run, rest in zip(runs, others, strict=True)]
+    for name, measure in known.seed_against_others.items():
+        expected = np.mean([one.metrics[name].value for one in alone])
+        if name in UNDEFINED:
+            assert measure.reason == alone[0].metrics[name].reason
+            continue
+        assert measure.value == pytest.approx(expected, rel=0, abs=1e-12), name
+        assert (measure.n_compared, measure.n_archs) == (3, N_ARCHS)
+    without = summarise(data["predicted"], data["truth"], options=QUICK)
+    assert without.metrics == known.metrics
+    assert without.seed_against_others == without.seed_against_seed == {}
+
+
+def test_a_measure_without_value_for_one_training_says_why() -> None:
+    runs = [[0.1, 0.2, 0.3], [0.1, 0.3, 0.2]]
+    known = summarise([1, 2, 3], [0.1, 0.25, 0.25], truth_runs=runs, options=QUICK)
+    assert known.seed_against_others["regret@5"].reason == "k = 5 exceeds the 3 archs"
+    plain = json.loads(json.dumps(known.as_dict(), allow_nan=False))["seed_against_others"]
+    assert plain["regret@5"]["value"] is None
+    assert plain["kendall_tau"]["value"] == pytest.approx(1 / 3, rel=0, abs=1e-12)
+    assert plain["kendall_tau"]["label"] == "one training against the mean of the others"
 
 
 def test_no_resamples_no_intervals() -> None:
@@ -205,5 +232,7 @@ def test_wrong_arrays_are_refused() -> None:
         summarise([1, math.nan, 3], [1, 2, 3])
     with pytest.raises(OptionError, match="1 of 3 values of params"):
         summarise([1, 2, 3], [1, 2, 3], params=[1, math.inf, 3])
+    with pytest.raises(ShapeError, match="truth_runs has 12 archs and truth has 3"):
+        summarise([1, 2, 3], [1, 3, 2], truth_runs=np.ones((3, 12)))
     with pytest.raises(ShapeError, match=r"\(run, arch\)"):
         summarise([1, 2], [1, 2], truth_runs=[1, 2])

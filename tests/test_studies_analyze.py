@@ -1,11 +1,13 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from small_run import some_archs
 
-from wsx.analysis import SummaryOptions
+from wsx.analysis import SummaryOptions, kendall_tau
+from wsx.console import summary_table
 from wsx.errors import OptionError, StoreError, TruthError, UnknownNameError
 from wsx.spaces.nasbench201 import NASBENCH201
 from wsx.store import Score, ScoreKey, open_store
@@ -211,3 +213,79 @@ def test_the_report_holds_campaign_truth_and_failures(tmp_path, truth, with_trut
     assert "cannot run" in page
     assert ("truth.csv" in page) == with_truth
     assert all(path.stat().st_size > 1000 for path in files.pictures.values())
+
+
+def write_seeds_csv(path, per_seed, texts=TEXTS):
+    """Write the trainings of each arch, shape (arch, run), as columns a, b, ...; nan as an empty cell."""
+    names = "abcdef"[: per_seed.shape[1]]
+    rows = [
+        ",".join([text, *("" if math.isnan(v) else repr(float(v)) for v in values)])
+        for text, values in zip(texts, per_seed, strict=True)
+    ]
+    path.write_text("\n".join([",".join(["arch", *names]), *rows]) + "\n")
+    return f"{path}:{','.join(names)}"
+
+
+def noisy_seeds(n_runs, n_archs=N_ARCHS):
+    rng = np.random.default_rng(5)
+    skill = np.linspace(0.5, 0.9, n_archs)[:, None]
+    return skill + rng.normal(0, 0.1, size=(n_archs, n_runs)).clip(-0.1, 0.1)
+
+
+def test_an_arch_that_misses_a_seed_is_left_out_of_that_seed_only(scores, tmp_path):
+    per_seed = noisy_seeds(2)
+    per_seed[3, 1] = math.nan
+    truth = write_seeds_csv(tmp_path / "seeds.csv", per_seed)
+    comparison = compare(scores, truth=truth, options=OPTIONS)
+    both = np.delete(per_seed, 3, axis=0)
+    expected = kendall_tau(both[:, 0], both[:, 1])
+    facts = json.loads(json.dumps(comparison.as_dict(), allow_nan=False))["summary"]
+    assert facts["n_archs"] == N_ARCHS
+    for name in ("seed_against_others", "seed_against_seed"):
+        tau = facts[name]["kendall_tau"]
+        assert tau["value"] == pytest.approx(expected, rel=0, abs=1e-12)
+        assert tau["n_archs"] == N_ARCHS - 1
+    agreement = comparison.truth_table.seed_agreement()
+    assert agreement.kendall == facts["seed_against_seed"]["kendall_tau"]["value"]
+
+
+def test_one_training_alone_is_measured_over_the_compared_archs(tmp_path):
+    # The seeds agree on the archs that were scored and contradict one another on the rest.
+    per_seed = np.linspace(0.5, 0.9, N_ARCHS)[:, None].repeat(3, axis=1)
+    per_seed[10:, 1] = per_seed[10:, 1][::-1]
+    # The table lists the scored archs last.
+    truth = write_seeds_csv(tmp_path / "seeds.csv", per_seed[::-1], TEXTS[::-1])
+    comparison = compare(write_scores(tmp_path / "few.h5", n=10), truth=truth, options=OPTIONS)
+    assert comparison.truth_table.seed_agreement().kendall < 0.9
+    for found in (comparison.summary.seed_against_seed, comparison.summary.seed_against_others):
+        assert found["kendall_tau"].value == pytest.approx(1.0, rel=0, abs=1e-12)
+        assert found["kendall_tau"].n_archs == 10
+
+
+def test_losses_of_single_trainings_are_turned_round(scores, truth):
+    table = compare(scores, truth=truth).truth_table
+    losses = np.arange(2.0 * N_ARCHS).reshape(N_ARCHS, 2)
+    turned = replace(
+        table, accuracy=np.full(N_ARCHS, math.nan), loss=losses.mean(axis=1), per_seed=losses
+    )
+    assert np.array_equal(turned.goodness_runs, -losses.T)
+
+
+@pytest.mark.parametrize("n_runs", [1, 3])
+def test_tables_show_one_training_alone_where_there_are_two_seeds(scores, tmp_path, n_runs):
+    truth = write_seeds_csv(tmp_path / "seeds.csv", noisy_seeds(n_runs))
+    comparison = compare(scores, truth=truth, options=OPTIONS)
+    page = report_comparison(comparison, tmp_path / "r.html", title="T").page.read_text()
+    heads = [column.header for column in summary_table(comparison.summary).columns]
+    assert ("one training alone" in heads) == ("one training alone" in page) == (n_runs > 1)
+    assert ("against the mean of the others" in page) == (n_runs > 1)
+    if n_runs > 1:
+        overlap = comparison.summary.seed_against_others["top_overlap@0.25"].value
+        assert f"{100 * overlap:.1f} %" in page
+
+
+def test_seeds_of_which_no_arch_has_two_say_nothing(scores, tmp_path):
+    per_seed = noisy_seeds(2)
+    per_seed[::2, 0] = per_seed[1::2, 1] = math.nan
+    truth = write_seeds_csv(tmp_path / "seeds.csv", per_seed)
+    assert compare(scores, truth=truth, options=OPTIONS).summary.seed_against_others == {}

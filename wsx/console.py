@@ -90,17 +90,22 @@ def print_rows(title: str, rows: dict[str, Any]) -> None:
 
 
 def summary_table(summary: Any) -> Table:
-    """Return a table of a summary's measures, baselines and noise ceiling."""
-    table = Table("measure", "value", "archs", "images", "both", title=f"{summary.n_archs} archs")
+    """Return a table of a summary's measures and baselines, and of what one training of the truth reaches."""
+    alone = summary.seed_against_others
+    heads = ["measure", "value", "archs", "images", "both"]
+    table = Table(*heads, *(["one training alone"] if alone else []), title=_title(summary))
     rows = [("", summary.metrics), *((f"{n}: ", m) for n, m in summary.baselines.items())]
     for prefix, estimates in rows:
-        for estimate in estimates.values():
+        for name, estimate in estimates.items():
             value = estimate.reason or f"{estimate.value:.4g}"
-            intervals = [estimate.intervals.get(name) for name in ("archs", "images", "both")]
+            intervals = [estimate.intervals.get(source) for source in ("archs", "images", "both")]
             cells = [f"[{i.low:.3g}, {i.high:.3g}]" if i else "" for i in intervals]
+            if alone:
+                cells.append("" if prefix else _seed_text(alone[name]))
             table.add_row(*(escape(cell) for cell in (prefix + estimate.label, value, *cells)))
-    for name, value in summary.noise_ceiling.items():
-        table.add_row(f"noise ceiling: {name}", f"{value:.4g}", "", "", "")
+    for name, measure in summary.seed_against_seed.items():
+        label = f"{measure.label}: {summary.metrics[name].label}"
+        table.add_row(label, _seed_text(measure), "", "", "", "")
     return table
 
 
@@ -111,3 +116,15 @@ def result_table(found: Any) -> Table:
         cells = (f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row)
         table.add_row(*("" if cell is None else escape(str(cell)) for cell in cells))
     return table
+
+
+def _seed_text(measure: Any) -> str:
+    return measure.reason or f"{measure.value:.4g}"
+
+
+def _title(summary: Any) -> str:
+    alone = summary.seed_against_others.values()
+    n_twice = max((measure.n_archs for measure in alone), default=0)
+    return f"{summary.n_archs} archs" + (
+        f", {n_twice} trained alone twice or more" if alone else ""
+    )

@@ -4,7 +4,7 @@ Larger is better everywhere; axes come in the order run, checkpoint, arch, image
 measures of one ranking against truth with intervals; the other modules hold one question each.
 """
 
-from wsx.analysis.baselines import noise_ceiling
+from wsx.analysis.baselines import SeedMeasure, seed_against_others, seed_against_seed
 from wsx.analysis.bias import (
     OptionBias,
     OptionMean,
@@ -109,6 +109,7 @@ __all__ = [
     "RankDistribution",
     "RankTable",
     "Resampling",
+    "SeedMeasure",
     "Spread",
     "Stability",
     "Summary",
@@ -142,7 +143,6 @@ __all__ = [
     "means_by_shared",
     "metric_correlations",
     "ndcg",
-    "noise_ceiling",
     "option_bias",
     "option_means",
     "pearson",
@@ -161,6 +161,8 @@ __all__ = [
     "relate_pairs",
     "resample_correct",
     "s_tau",
+    "seed_against_others",
+    "seed_against_seed",
     "shared_decisions",
     "sparse_kendall_tau",
     "spearman",

@@ -15,7 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from wsx.analysis._vectors import FloatArray, as_pair
-from wsx.analysis.baselines import CORRELATIONS, noise_ceiling
+from wsx.analysis.baselines import (
+    CORRELATIONS,
+    SeedMeasure,
+    as_truth_runs,
+    seed_against_others,
+    seed_against_seed,
+)
 from wsx.analysis.metrics import (
     Metric,
     MetricKind,
@@ -37,7 +43,7 @@ from wsx.analysis.resample import (
     interval,
 )
 from wsx.analysis.uncertainty import Resampling
-from wsx.errors import OptionError
+from wsx.errors import OptionError, ShapeError
 
 OnDraw = Callable[[], object]
 
@@ -99,7 +105,9 @@ class Summary:
         n_images: How many images the outcomes cover; None without outcomes.
         metrics: Estimates by name, in the order of reporting.
         baselines: For ``params`` and ``flops``: correlations with truth by name.
-        noise_ceiling: Correlations between trainings of the truth, by name; empty where unknown.
+        seed_against_others: Every measure with one training of the truth as the prediction and the mean
+            of the others as truth, by name; empty where single trainings are unknown.
+        seed_against_seed: Correlations of one training of the truth with another, by name; likewise.
         predicted_ties: Ties among the predictions.
         truth_ties: Ties in the truth.
         options: What was asked for.
@@ -109,7 +117,8 @@ class Summary:
     n_images: int | None
     metrics: Mapping[str, Estimate]
     baselines: Mapping[str, Mapping[str, Estimate]]
-    noise_ceiling: Mapping[str, float]
+    seed_against_others: Mapping[str, SeedMeasure]
+    seed_against_seed: Mapping[str, SeedMeasure]
     predicted_ties: Ties
     truth_ties: Ties
     options: SummaryOptions
@@ -139,8 +148,8 @@ def summarise(
             intervals over images. Its row means must be the predictions.
         params: Parameter counts, shape (arch,).
         flops: Operation counts, shape (arch,).
-        truth_runs: Truth of independent trainings, shape (run, arch) over any archs for which
-            several are known.
+        truth_runs: Truth of independent trainings of the same archs, shape (run, arch), 2 or more runs;
+            nan where there was no such training.
         options: What to report; the defaults of ``SummaryOptions`` where None.
         on_resample: Called after each resample with how many are done, and of how many.
 
@@ -156,19 +165,23 @@ def summarise(
         for name, size in (("params", params), ("flops", flops))
         if size is not None
     }
-    ceiling = {} if truth_runs is None else noise_ceiling(truth_runs)
+    metrics = _metrics(chosen)
+    runs = None if truth_runs is None else _matching_runs(truth_runs, values)
     n_sources = len(sizes) + (1 if is_correct is None else 3)
     on_draw = _counter(on_resample, chosen.n_resamples * n_sources)
     return Summary(
         n_archs=scores.size,
         n_images=None if is_correct is None else is_correct.shape[1],
-        metrics=estimate_metrics(
-            _metrics(chosen), scores, values, chosen, is_correct, on_draw=on_draw
-        ),
+        metrics=estimate_metrics(metrics, scores, values, chosen, is_correct, on_draw=on_draw),
         baselines={
             name: _baseline(size, values, name, chosen, on_draw) for name, size in sizes.items()
         },
-        noise_ceiling=ceiling,
+        seed_against_others={}
+        if runs is None
+        else {metric.name: seed_against_others(metric, runs) for metric in metrics},
+        seed_against_seed={}
+        if runs is None
+        else {m.name: seed_against_seed(m, runs) for m in metrics if m.name in CORRELATIONS},
         predicted_ties=count_ties(scores),
         truth_ties=count_ties(values),
         options=chosen,
@@ -305,6 +318,16 @@ def _matching_outcomes(outcomes: npt.ArrayLike, predicted: FloatArray) -> npt.ND
             f"has {predicted[first]:g} but its outcomes give {is_correct[first].mean():g}"
         )
     return is_correct
+
+
+def _matching_runs(truth_runs: npt.ArrayLike, truth: FloatArray) -> FloatArray:
+    runs = as_truth_runs(truth_runs)
+    if runs.shape[1] != truth.size:
+        raise ShapeError(
+            f"truth_runs has {runs.shape[1]} archs and truth has {truth.size}; "
+            "both must list the same archs in the same order"
+        )
+    return runs
 
 
 def _without_nan(value: object) -> object:

@@ -157,18 +157,26 @@ def compare(
             "is it of the same space and spelling?"
         )
     rows, values = rows[is_known], truth_table.goodness[truth_rows[is_known]]
-    per_seed = truth_table.per_seed
     summary = summarise(
         predicted[rows],
         values,
         outcomes=table.outcomes()[rows] if by == "accuracy" else None,
         params=table.params[rows],
         flops=table.flops[rows],
-        truth_runs=None if per_seed is None or per_seed.shape[1] < 2 else per_seed.T,
+        truth_runs=_truth_runs(truth_table, truth_rows[is_known]),
         options=options,
         on_resample=on_resample,
     )
     return Comparison(table, rows, predicted[rows], values, truth_table, summary, by)
+
+
+def _truth_runs(truth: TruthTable, truth_rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Return the single trainings of the compared archs, (run, arch), None where none has two."""
+    if truth.goodness_runs is None:
+        return None
+    runs = truth.goodness_runs[:, truth_rows]
+    has_two = (~np.isnan(runs)).sum(axis=0) >= 2
+    return runs if has_two.any() else None
 
 
 def _truth_rows(table: ScoreTable, rows: NDArray[np.int64], truth: TruthTable) -> NDArray[np.int64]:

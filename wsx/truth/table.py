@@ -11,17 +11,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from wsx.analysis.baselines import seed_against_seed
+from wsx.analysis.metrics import correlation_metrics
 from wsx.errors import ShapeError, TruthError
 
 # Tables round accuracies and their mean to four decimals of a percent or so.
 _MEAN_TOLERANCE = 1e-5
+# Of sparse tau, which is not asked for here.
+_ANY_WIDTH = 0.001
 
 
 @dataclass(frozen=True)
 class SeedAgreement:
-    """How far two trainings of the same archs agree: the ceiling for any predictor's correlation.
+    """How far two trainings of the same archs agree: the reliability of one training.
+
+    The mean of several trainings is less noisy, and correlations with it can be higher.
 
     Attributes:
         kendall: Kendall's tau-b, mean over pairs of runs; nan if all pairs are constant.
@@ -132,6 +137,13 @@ class TruthTable:
         """What archs are ranked by, larger is better, (arch,): accuracies, or negative losses."""
         return self.accuracy if self.loss is None else -self.loss
 
+    @property
+    def goodness_runs(self) -> NDArray[np.float64] | None:
+        """The single trainings, larger is better, (run, arch), nan where there was none; None if unknown."""
+        if self.per_seed is None:
+            return None
+        return self.per_seed.T if self.loss is None else -self.per_seed.T
+
     def _is_in_range(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         most = 1.0 if self.loss is None else np.finfo(float).max
         return (values >= 0) & (values <= most)
@@ -192,24 +204,16 @@ class TruthTable:
 
     def seed_agreement(self) -> SeedAgreement | None:
         """Return the rank correlations between trainings, or None without two of one arch."""
-        if self.per_seed is None:
+        runs = self.goodness_runs
+        if runs is None or len(runs) < 2:
             return None
-        is_known = ~np.isnan(self.per_seed)
-        pairs: list[tuple[float, float]] = []
-        for one, other in combinations(range(self.per_seed.shape[1]), 2):
-            both = is_known[:, one] & is_known[:, other]
-            if both.sum() >= 2:
-                pairs.append(_correlate(self.per_seed[both, one], self.per_seed[both, other]))
-        if not pairs:
+        is_known = ~np.isnan(runs)
+        n_pairs = sum(bool((one & other).sum() >= 2) for one, other in combinations(is_known, 2))
+        if not n_pairs:
             return None
-        finite = [pair for pair in pairs if not np.isnan(pair[0])]
-        kendall, spearman = np.mean(finite, axis=0) if finite else (np.nan, np.nan)
-        n_archs = int((is_known.sum(axis=1) >= 2).sum())
-        return SeedAgreement(float(kendall), float(spearman), len(pairs), n_archs)
-
-
-def _correlate(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return np.nan, np.nan
-    kendall = stats.kendalltau(one, other).statistic
-    return float(kendall), float(stats.spearmanr(one, other).statistic)
+        metrics = {metric.name: metric for metric in correlation_metrics(_ANY_WIDTH)}
+        kendall, spearman = (
+            seed_against_seed(metrics[name], runs).value for name in ("kendall_tau", "spearman")
+        )
+        n_archs = int((is_known.sum(axis=0) >= 2).sum())
+        return SeedAgreement(kendall, spearman, n_pairs, n_archs)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsx.analysis import bottom_overlap, top_overlap
+from wsx.analysis.baselines import each_against_others
 from wsx.analysis.stability import Stability, random_s_tau, s_tau, truth_stability
 from wsx.analysis.trajectories import rank_distributions
 from wsx.analysis.uncertainty import spread
@@ -128,10 +129,7 @@ def _truth_table(scores: dict[str, NDArray[np.float64]], true: NDArray[np.float6
 
 
 def _leave_one_out(alone: NDArray[np.float64]) -> Any:
-    rows = [
-        truth_stability(alone[[i]], np.delete(alone, i, axis=0).mean(axis=0))
-        for i in range(len(alone))
-    ]
+    rows = [truth_stability(one[None], others) for one, others, _ in each_against_others(alone)]
     return {
         name: spread([row[name].values[0] for row in rows], rows[0][name].label) for name in rows[0]
     }

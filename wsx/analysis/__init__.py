@@ -22,13 +22,14 @@ from wsx.analysis.final import (
     rank_percentiles,
     subset_tau,
 )
-from wsx.analysis.groups import Effect, between_over_within, contrast
+from wsx.analysis.groups import Effect, between_over_within, contrast, squared_effects
 from wsx.analysis.interference import (
     Interference,
     PairRelation,
     interference_effects,
     relate_pairs,
     shared_decisions,
+    without_recency,
 )
 from wsx.analysis.pruning import Pruned, pruning_value
 from wsx.analysis.ranks import (
@@ -154,6 +155,7 @@ __all__ = [
     "spearman",
     "split_variance",
     "spread",
+    "squared_effects",
     "subset_tau",
     "summarise",
     "surpass_random",
@@ -163,4 +165,5 @@ __all__ = [
     "truth_stability",
     "undefined_reason",
     "weighted_tau",
+    "without_recency",
 ]

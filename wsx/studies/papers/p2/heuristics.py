@@ -228,7 +228,9 @@ def _hyperparameters(taus: Taus, implementation: Sequence[str]) -> Claim:
     sizes = [_sizes(taus, names) for names in (hyper, implementation)]
     if not np.isfinite(sizes).all():
         # What has no value has no digits to show either.
-        return Claim(text, ABSTRACT, "open", "squared changes need 3 seeds or more with a sparse tau")
+        return Claim(
+            text, ABSTRACT, "open", "squared changes need 3 seeds or more with a sparse tau"
+        )
     return claim_over_seeds(
         text,
         ABSTRACT,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from wsx.analysis import between_over_within, contrast
+from wsx.analysis import between_over_within, contrast, squared_effects
 from wsx.errors import OptionError, ShapeError
 
 N_TRIALS = 400
@@ -99,3 +99,33 @@ def test_ratios_without_value():
     for values in ([[1.0, 2.0]], [[1.0], [2.0]], [1.0, 2.0]):
         with pytest.raises(ShapeError, match="two groups or more"):
             between_over_within(values)
+
+
+def test_squared_effects_are_free_of_what_chance_adds():
+    rng = np.random.default_rng(11)
+    effect, noise = np.array([0.0, 0.5, -1.0]), np.array([2.0, 0.1, 1.0])
+    found = [
+        squared_effects(effect[:, None] + noise[:, None] * rng.normal(size=(3, 4)))
+        for _ in range(4000)
+    ]
+    means = np.mean(found, axis=1)
+    assert abs(means.mean() - (effect**2).mean()) < 4 * means.std() / math.sqrt(4000)
+
+
+def test_squared_effects_are_pseudo_values_of_products():
+    changes = np.random.default_rng(12).normal(size=(2, 4))
+
+    def mean_product(rows):
+        pairs = [(i, j) for i in rows for j in rows if i != j]
+        return sum(one[i] * one[j] for one in changes for i, j in pairs) / (2 * len(pairs))
+
+    everyone = range(4)
+    expected = [
+        4 * mean_product(everyone) - 3 * mean_product([j for j in everyone if j != i])
+        for i in everyone
+    ]
+    np.testing.assert_allclose(squared_effects(changes), expected, rtol=0, atol=1e-12)
+    assert np.isnan(squared_effects(changes[:, :2])).all()
+    assert np.isnan(squared_effects(np.zeros((0, 3)))).all()
+    with pytest.raises(ShapeError, match="way, repeat"):
+        squared_effects([1.0, 2.0])

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from wsx.analysis import Resampling, interference_effects, relate_pairs, shared_decisions
+from wsx.analysis import (
+    Resampling,
+    interference_effects,
+    relate_pairs,
+    shared_decisions,
+    without_recency,
+)
 from wsx.errors import OptionError, ShapeError
 
 QUICK = Resampling(n_resamples=199)
@@ -129,6 +135,71 @@ def test_unknown_rows_are_left_out() -> None:
     assert "shared is constant: all 12 pairs have 0" in str(same.rho.reason)
 
 
+def rounds_with(sharing: float, gain: float, *, n_rounds: int = 6) -> tuple:
+    """Changes by the last two of some rounds in one order: an arch gains when trained, and loses it again."""
+    archs = all_archs()
+    rng, n = np.random.default_rng(5), len(archs)
+    order = np.tile(np.arange(n), n_rounds)
+    shared = shared_decisions(archs)
+    recent, drift, accuracy = np.zeros(n), np.zeros(n), []
+    for arch in order:
+        recent *= 0.7
+        recent[arch] = gain
+        drift = drift + sharing * shared[arch]
+        accuracy.append(recent + drift + 0.01 * rng.normal(size=n))
+    return np.diff(accuracy, axis=0)[-2 * n :], order, shared
+
+
+def related(change: np.ndarray, order: np.ndarray, shared: np.ndarray, *, takes_out: bool):
+    trained, earlier = order[-len(change) :], order[: -len(change)]
+    tables = []
+    for values in (change, shared[trained].astype(float)):
+        left = without_recency(values, trained, earlier=earlier) if takes_out else values
+        tables.append(interference_effects(np.zeros_like(left), left, trained).effect)
+    return relate_pairs(*tables, resampling=QUICK)
+
+
+def test_recency_without_sharing_is_no_relation() -> None:
+    change, order, shared = rounds_with(0.0, 0.3)
+    # Neighbours in the order share more, and what was trained just before is on its way down.
+    naive = related(change, order, shared, takes_out=False)
+    assert naive.rho.intervals["archs"].high < 0
+    found = related(change, order, shared, takes_out=True)
+    between = found.rho.intervals["archs"]
+    assert between.low < 0 < between.high
+    assert found.p_value > 0.05
+
+
+@pytest.mark.parametrize("sharing", [0.004, -0.004])
+def test_sharing_beside_recency_keeps_its_slope(sharing: float) -> None:
+    found = related(*rounds_with(sharing, 0.3), takes_out=True)
+    between = found.rho.intervals["archs"]
+    assert between.low * between.high > 0
+    assert found.rho.value * sharing > 0
+    # Change of a step has noise .014; two rounds, 702 pairs within lags: a standard error near .0006.
+    assert abs(found.slope - sharing) < 4 * 0.0006
+
+
+def test_recency_is_a_mean_for_each_lag() -> None:
+    rng = np.random.default_rng(6)
+    values = rng.normal(size=(9, 4))
+    earlier, trained = [3, 1], np.array([0, 2, -1, 0, 0, 1, 2, -1, 0])
+    lags = {}
+    for step in range(9):
+        past = [*earlier, *trained[: step + 1].tolist()][::-1]
+        for arch in range(4):
+            lags[step, arch] = past.index(arch) if arch in past else "never"
+    expected = values.copy()
+    for lag in set(lags.values()):
+        cells = [cell for cell, one in lags.items() if one == lag]
+        mean = sum(values[cell] for cell in cells) / len(cells)
+        for cell in cells:
+            expected[cell] -= mean
+    assert lags[0, 2] == "never"
+    found = without_recency(values, trained, earlier=earlier)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -142,6 +213,9 @@ def test_unknown_rows_are_left_out() -> None:
         ),
         (lambda: relate_pairs(np.ones((2, 3)), np.ones((2, 3))), ShapeError, r"\(arch, arch\)"),
         (lambda: relate_pairs(np.eye(2), np.full((2, 2), math.inf)), OptionError, "shared"),
+        (lambda: without_recency(np.eye(3), [0, 1]), ShapeError, r"shape \(3,\)"),
+        (lambda: without_recency(np.eye(2), [0, 1], earlier=[2]), OptionError, r"0\.\.2"),
+        (lambda: without_recency([[math.nan]], [0]), OptionError, "1 of 1 values"),
         (lambda: shared_decisions([[0.5, 1.0]]), OptionError, "whole numbers"),
         (lambda: shared_decisions([1, 2]), ShapeError, r"\(arch, decision\)"),
     ],

@@ -138,8 +138,9 @@ def test_planted_effects_are_found_and_no_others(monkeypatch):
         "path-dropout": "hurts",
         "double-epochs": "helps",
         "wsbn": "hurts",
-        "running-bn": "hurts",
     }
+    # Of its own three pairs of seeds, with limits for 26 switches, nothing is certain.
+    assert words(found)["running-bn"] == "open"
     assert words(found) == expected
     claims = verdicts(found)
     assert claims["Path dropout lowers the correlation."] == "holds"
@@ -195,6 +196,53 @@ def test_what_was_left_out_stays_open(monkeypatch):
     found = findings(monkeypatch, {}, ("half-data",))
     assert set(verdicts(found).values()) == {"open"}
     assert {claim.evidence for claim in found.claims} == {heuristics.NOT_TRIED}
+
+
+HYPER = "Hyper-parameters, BatchNorm among them, change the correlation more than heuristics do."
+RUNNING = "BatchNorm statistics that training tracked lower the correlation."
+
+
+def planted_taus(rng, switches, noise=0.2):
+    """Sparse taus (seed,) without any effect; other ways of evaluation repeat the baseline's nearly."""
+    taus = {"baseline": 0.3 + noise * rng.normal(size=3)}
+    for name in switches:
+        own = 0.3 + noise * rng.normal(size=3)
+        again = taus["baseline"] + 0.005 * rng.normal(size=3)
+        taus[name] = again if SWITCHES[name].bn else own
+    return taus
+
+
+def judged_claims(taus):
+    return {claim.text: claim for claim in heuristics._claims(taus, make_settings(("wsbn",)))}
+
+
+def test_ways_of_evaluation_are_judged_by_paired_seeds():
+    taus = planted_taus(np.random.default_rng(0), ("running-bn", "path-dropout"))
+    taus["running-bn"] = taus["running-bn"] - 0.1
+    assert judged_claims(taus)[RUNNING].verdict == "holds"
+    path = "Path dropout lowers the correlation."
+    alone = {name: taus[name] for name in ("baseline", "path-dropout")}
+    # The same supernets scored again say nothing new of how trainings differ.
+    assert judged_claims(taus)[path] == judged_claims(alone)[path]
+
+
+def test_quiet_ways_of_evaluation_are_no_small_effects():
+    names = ("running-bn", "batch-bn", "kernels-centre", "kernels-transform", "path-dropout")
+    rng, n_wrong = np.random.default_rng(1), 0
+    for _ in range(200):
+        n_wrong += judged_claims(planted_taus(rng, names))[HYPER].verdict != "open"
+    # At most 5 % of 200, standard error 3.1; sizes seed by seed go wrong about four times as often.
+    assert n_wrong <= 10 + 3 * 3.1
+
+
+def test_equal_taus_decide_nothing():
+    taus = dict.fromkeys(
+        ("baseline", "half-batch", "double-batch", "path-dropout"), np.full(3, 0.1)
+    )
+    claims = judged_claims(taus)
+    for text in ("Batch size matters little.", "Path dropout lowers the correlation."):
+        assert claims[text].verdict == "open"
+        assert "no width" in claims[text].evidence
 
 
 @pytest.mark.slow

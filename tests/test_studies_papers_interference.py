@@ -109,10 +109,13 @@ def test_another_period_than_the_round_is_told(monkeypatch):
     assert int(np.argmax(bars.y)) == 2
 
 
-@pytest.mark.parametrize(("noise", "right"), [(0.3, "holds"), (0.001, "does not hold")])
+@pytest.mark.parametrize(
+    ("noise", "right"), [(0.3, "holds"), (0.004, "does not hold"), (0.0, "open")]
+)
 def test_swings_of_agreement_with_truth(monkeypatch, noise, right):
     found = findings(monkeypatch, accuracies(noise))
     assert verdicts(found)[2] == right
+    assert ("no width" in found.claims[2].evidence) == (noise == 0)
     rows = {row[0]: row for row in found.tables[0].rows}
     lowest, highest = rows["GT-Tau, smallest"], rows["GT-Tau, largest"]
     assert (lowest[3], highest[3]) == (0.0, 0.6)
@@ -127,6 +130,17 @@ def test_archs_that_share_more_feel_more(monkeypatch, amount, right):
     assert verdicts(found)[3] == right
     slope = found.tables[0].rows[-1]
     assert slope[1] == pytest.approx(100 * amount, abs=0.1)
+
+
+@pytest.mark.parametrize(("amount", "right"), [(0.0, "open"), (0.004, "holds")])
+def test_an_arch_that_relaxes_is_not_hurt_by_its_successor(monkeypatch, amount, right):
+    # The fixed order puts archs next to each other that share a lot.
+    lags = (ORDER[:, None] - np.arange(N_ARCHS)) % N_ARCHS
+    shared = np.cumsum(amount * shared_decisions(DECISIONS)[ORDER], axis=0)
+    found = findings(monkeypatch, accuracies(0.02, 0.2 * 0.7**lags + shared))
+    assert verdicts(found)[3] == right
+    if amount:
+        assert found.tables[0].rows[-1][1] == pytest.approx(100 * amount, abs=0.15)
 
 
 def test_steps_train_archs_in_the_order_of_the_run(tmp_path):

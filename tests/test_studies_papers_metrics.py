@@ -56,6 +56,7 @@ def test_accuracy_foretells_as_well(monkeypatch):
 
 def test_accuracy_foretells_better(monkeypatch):
     # The better the top, the more accurate the supernet, and the worse it ranks all others.
+    rng = np.random.default_rng(0)
     plant_truth(monkeypatch)
     monkeypatch.setattr(metrics, "N_RESAMPLES", 200)
 
@@ -64,11 +65,31 @@ def test_accuracy_foretells_better(monkeypatch):
         scores = 0.3 + 0.4 * quality + 0.02 * (1 - 2 * quality) * TRUTH
         first = int(60 + 40 * quality)
         scores[first : first + settings.top_k] += 0.1
-        return np.tile(scores, (len(settings.seeds), 1))[:, None]
+        # A seed is off by more than the distance of its neighbours: correlations of 1 would have no width.
+        off = 0.03 * rng.normal(size=(len(settings.seeds), 1, 1))
+        return scores + off
 
     monkeypatch.setattr(metrics, "accuracy_of", accuracy_of)
     found = STUDY.findings(settings_of(STUDY, "tiny", GRID), None)
     assert verdicts(found) == {BETTER: "does not hold", SOME: "holds"}
+
+
+def test_seeds_that_are_copies_make_no_interval_narrower(monkeypatch):
+    def evidence(seeds):
+        plant_truth(monkeypatch)
+        monkeypatch.setattr(metrics, "N_RESAMPLES", 200)
+
+        def accuracy_of(variant, settings, folder, texts):
+            number = number_of(variant)
+            rng = np.random.default_rng(number)
+            one = noisy(1, 0.2 * 1.6**number, rng, level=0.4 + 0.2 * rng.random())
+            return np.repeat(one, len(settings.seeds), axis=0)
+
+        monkeypatch.setattr(metrics, "accuracy_of", accuracy_of)
+        found = STUDY.findings(settings_of(STUDY, "tiny", GRID | {"seeds": seeds}), None)
+        return found.claims[1].evidence.split(" over ")[0], [row[2] for row in found.tables[0].rows]
+
+    assert evidence("0,1,2") == evidence("0")
 
 
 def test_accuracy_that_speaks_against(monkeypatch):

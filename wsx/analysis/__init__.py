@@ -29,13 +29,14 @@ from wsx.analysis.gradients import (
     mean_over_pairs,
     means_by_shared,
 )
-from wsx.analysis.groups import Effect, between_over_within, contrast
+from wsx.analysis.groups import Effect, between_over_within, contrast, squared_effects
 from wsx.analysis.interference import (
     Interference,
     PairRelation,
     interference_effects,
     relate_pairs,
     shared_decisions,
+    without_recency,
 )
 from wsx.analysis.pruning import Pruned, pruning_value
 from wsx.analysis.ranks import (
@@ -168,6 +169,7 @@ __all__ = [
     "spearman",
     "split_variance",
     "spread",
+    "squared_effects",
     "subset_tau",
     "summarise",
     "surpass_random",
@@ -177,4 +179,5 @@ __all__ = [
     "truth_stability",
     "undefined_reason",
     "weighted_tau",
+    "without_recency",
 ]

@@ -8,6 +8,7 @@ with final performance over many trainings.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from wsx.analysis._vectors import FloatArray, as_pair, check_count
 from wsx.analysis.baselines import CORRELATIONS
 from wsx.analysis.metrics import Metric, MetricKind, few_reason
 from wsx.analysis.ranks import average_ranks, kendall_tau, undefined_reason
+from wsx.analysis.resample import Interval
 from wsx.analysis.summary import Estimate, estimate_metrics
 from wsx.analysis.top import (
     best_rank_at,
@@ -33,7 +35,8 @@ class MetricCorrelations:
     """How measures of trainings go with what a search after these trainings ends with.
 
     Attributes:
-        correlations: By measure, then by kind of correlation, with intervals over trainings.
+        correlations: By measure, then by kind of correlation, with intervals over ``trainings`` or, where these
+            come in groups, over ``groups``.
         n_undefined: By measure, how many trainings are left out because the measure has no value.
         n_trainings: Trainings that count.
         n_untrained: Trainings left out because their mean accuracy is too low.
@@ -161,9 +164,13 @@ def metric_correlations(
     accuracies: npt.ArrayLike,
     *,
     min_accuracy: float = 0.15,
+    groups: npt.ArrayLike | None = None,
     resampling: Resampling | None = None,
 ) -> MetricCorrelations:
     """Return how measures of many trainings correlate with their final performance.
+
+    Trainings that differ by chance alone, such as seeds of one recipe, are alike: twelve recipes of three seeds
+    are twelve cases, not 36. Such groups are drawn again as wholes.
 
     Args:
         metrics: Columns by name, such as sparse tau or supernet accuracy, each shape (training,); nan where
@@ -172,7 +179,8 @@ def metric_correlations(
         accuracies: Mean supernet accuracy of each training, a fraction, shape (training,).
         min_accuracy: Trainings below it did not train and are left out. The published code has 0.15 in its
             tables and 0.4 in this figure, for ten classes.
-        resampling: How trainings are drawn again.
+        groups: Number of the group of each training, shape (training,); without it each is one of its own.
+        resampling: How trainings, or groups of them, are drawn again.
 
     Raises:
         ShapeError: The columns differ in length.
@@ -180,6 +188,9 @@ def metric_correlations(
     """
     performance, mean = as_pair(final, accuracies, ("final", "accuracies"))
     is_trained = mean >= min_accuracy
+    alike = None if groups is None else np.asarray(groups)
+    if alike is not None and alike.shape != performance.shape:
+        raise ShapeError(f"groups has shape {alike.shape} and final {performance.shape}")
     correlations, n_undefined = {}, {}
     for name, column in metrics.items():
         values = np.asarray(column, dtype=np.float64)
@@ -188,14 +199,22 @@ def metric_correlations(
         is_used = is_trained & np.isfinite(values)
         n_undefined[name] = int(is_trained.sum() - is_used.sum())
         correlations[name] = _correlations(
-            name, values[is_used], performance[is_used], resampling or Resampling()
+            name,
+            values[is_used],
+            performance[is_used],
+            None if alike is None else alike[is_used],
+            resampling or Resampling(),
         )
     n_trainings = int(is_trained.sum())
     return MetricCorrelations(correlations, n_undefined, n_trainings, mean.size - n_trainings)
 
 
 def _correlations(
-    name: str, values: FloatArray, final: FloatArray, options: Resampling
+    name: str,
+    values: FloatArray,
+    final: FloatArray,
+    groups: npt.NDArray[Any] | None,
+    options: Resampling,
 ) -> dict[str, Estimate]:
     def reason(first: FloatArray, second: FloatArray) -> str | None:
         found = undefined_reason(first, second, (name, "final performance"))
@@ -205,8 +224,36 @@ def _correlations(
         Metric(kind, f"{kind} of {name}", "correlation", value, reason)
         for kind, value in CORRELATIONS.items()
     ]
-    found = estimate_metrics(kinds, values, final, options)
-    return {kind: _over_trainings(estimate) for kind, estimate in found.items()}
+    if groups is None:
+        found = estimate_metrics(kinds, values, final, options)
+        return {kind: _over_trainings(estimate) for kind, estimate in found.items()}
+    found = estimate_metrics(kinds, values, final, replace(options, n_resamples=0))
+    return {
+        kind.name: replace(
+            found[kind.name],
+            intervals=_over_groups(kind, found[kind.name].value, values, final, groups, options),
+        )
+        for kind in kinds
+    }
+
+
+def _over_groups(
+    metric: Metric,
+    value: float,
+    values: FloatArray,
+    final: FloatArray,
+    groups: npt.NDArray[Any],
+    options: Resampling,
+) -> dict[str, Interval]:
+    """Return the interval of a correlation when whole groups of trainings are drawn again."""
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    rng, samples = options.rngs(1)[0], []
+    for _ in range(options.n_resamples if members else 0):
+        drawn = rng.integers(len(members), size=len(members))
+        picked = np.concatenate([members[i] for i in drawn])
+        one, other = values[picked], final[picked]
+        samples.append(metric.value(one, other) if metric.reason(one, other) is None else np.nan)
+    return options.intervals("groups", samples, value)
 
 
 def _over_trainings(estimate: Estimate) -> Estimate:

@@ -71,6 +71,35 @@ def contrast(
     return Effect(value, value - half, value + half)
 
 
+def squared_effects(changes: npt.ArrayLike) -> FloatArray:
+    """Return the mean squared effect of several ways, repeat by repeat, without what chance adds to squares.
+
+    A mean change is never 0, so sizes of changes are too large, and the more so the fewer the repeats and the
+    noisier the ways. Products of different repeats have no such excess; these are the jackknife's pseudo-values
+    of their mean (Efron and Stein 1981), whose mean is that mean and which may be below 0.
+
+    Args:
+        changes: By each way in each repeat, shape (way, repeat), repeats independent of one another.
+
+    Returns:
+        Shape (repeat,), in squared units; nan without ways or below 3 repeats.
+
+    Raises:
+        ShapeError: There are not two axes.
+    """
+    table: FloatArray = np.asarray(changes, dtype=np.float64)
+    if table.ndim != 2:
+        raise ShapeError(f"changes must have shape (way, repeat), got {table.shape}")
+    n_ways, n = table.shape
+    if n_ways < 1 or n < 3:
+        return np.full(n, np.nan)
+    total, squares = table.sum(axis=1, keepdims=True), (table**2).sum(axis=1, keepdims=True)
+    of_all = (total**2 - squares) / (n * (n - 1))
+    of_others = ((total - table) ** 2 - (squares - table**2)) / ((n - 1) * (n - 2))
+    found: FloatArray = (n * of_all - (n - 1) * of_others).mean(axis=0)
+    return found
+
+
 def between_over_within(values: npt.ArrayLike, *, level: float = 0.95) -> Effect:
     """Return the variance between groups as a multiple of that between repeats, with limits.
 

@@ -5,6 +5,7 @@ After figure 5 of "Deeper Insights into Weight Sharing in Neural Architecture Se
 interference by the similarity of gradients.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +107,49 @@ def interference_effects(
         spread(itself[is_trained], "effect of a step on the arch trained", level=level),
         spread(others if n_archs > 1 else [], "mean effect of a step on the others", level=level),
     )
+
+
+def without_recency(
+    values: npt.ArrayLike,
+    trained: Sequence[int] | IntArray,
+    *,
+    earlier: Sequence[int] | IntArray = (),
+) -> FloatArray:
+    """Return numbers of steps and archs less their mean over all archs trained as many steps ago.
+
+    An arch gains when it is trained and loses some of that in the steps after. In an order that puts similar
+    archs next to each other, its loss would count as what its similar successor does to it. Apply it to changes
+    and to what archs share (``shared_decisions(archs)[trained]``) alike: a line through both then has the slope
+    that it has beside a term for each lag, while with changes alone it is too flat (Frisch and Waugh 1933).
+
+    Args:
+        values: Such as changes of accuracy by each step, shape (step, arch).
+        trained: Which arch each step trained, shape (step,); -1 for an arch that is not evaluated.
+        earlier: Those that the steps before trained, the last one last, shape (earlier step,). Archs that have
+            not been trained at all share one mean.
+
+    Returns:
+        Shape (step, arch), of mean 0 at each lag; a lag of 0 is the arch that the step itself trained.
+
+    Raises:
+        ShapeError: The shapes do not fit together.
+        OptionError: Some values are not finite, or an arch is out of range.
+    """
+    table = as_table(values, "values", ("step", "arch"))
+    n_archs = table.shape[1]
+    n_steps = len(earlier) + len(table)
+    order = as_trained([*earlier, *trained], n_steps=n_steps, n_archs=n_archs)
+    lags = np.empty((n_steps, n_archs), dtype=np.int64)
+    last = np.full(n_archs, -n_steps)
+    for step, arch in enumerate(order):
+        if arch >= 0:
+            last[arch] = step
+        lags[step] = np.minimum(step - last, n_steps)
+    lags = lags[len(earlier) :]
+    sums = np.bincount(lags.ravel(), weights=table.ravel())
+    means = sums / np.maximum(np.bincount(lags.ravel()), 1)
+    left: FloatArray = table - means[lags]
+    return left
 
 
 def shared_decisions(archs: npt.ArrayLike) -> IntArray:

@@ -29,11 +29,40 @@ class Claim:
     evidence: str
 
 
+NO_WIDTH = "the interval has no width: how far the number moves by chance is not known"
+"""Why a verdict is open where all repeats gave the same value."""
+
+
+def has_width(low: float, high: float) -> bool:
+    """Return whether limits lie apart by more than rounding; those of equal values, as of few archs, do not."""
+    return not math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12)
+
+
 def verdict(low: float, high: float, *, above: float = 0.0) -> Verdict:
-    """Return whether an interval says that a quantity is larger than a value; NaN leaves it open."""
+    """Return whether an interval says that a quantity is larger than a value; NaN or no width leaves it open."""
+    if not has_width(low, high):
+        return "open"
     if low > above:
         return "holds"
     return "does not hold" if high < above else "open"
+
+
+def judged(
+    text: str, source: str, low: float, high: float, evidence: str, *, above: float = 0.0
+) -> Claim:
+    """Return a claim that holds where a quantity is larger than a value, judged by its interval.
+
+    Args:
+        text: The claim.
+        source: Where it was made.
+        low: Lower limit of the quantity.
+        high: Upper limit; where it is the lower one too, the evidence says why that decides nothing.
+        evidence: The numbers, with their interval.
+        above: The value.
+    """
+    if not has_width(low, high):
+        evidence = f"{evidence}; {NO_WIDTH}"
+    return Claim(text, source, verdict(low, high, above=above), evidence)
 
 
 @dataclass(frozen=True)

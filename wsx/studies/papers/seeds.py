@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsx.analysis.uncertainty import Spread, spread
-from wsx.report.findings import Claim, Series, limits, verdict
+from wsx.report.findings import Claim, Series, judged, limits
 
 
 def claim_over_seeds(text: str, source: str, gain: Spread, what: str) -> Claim:
     """Return a claim that holds where a number lies above 0, judged by its 95 % limits over seeds.
+
+    Seeds that all have the same number, as coarse measures of few archs do, leave it open.
 
     Args:
         text: The claim.
@@ -23,7 +25,7 @@ def claim_over_seeds(text: str, source: str, gain: Spread, what: str) -> Claim:
     if math.isnan(gain.low):
         return Claim(text, source, "open", f"{what}: {n} seeds with a value give no interval")
     evidence = f"{what} {gain.mean:+.3f} {limits(gain.low, gain.high)} (95 % over {n} seeds)"
-    return Claim(text, source, verdict(gain.low, gain.high), evidence)
+    return judged(text, source, gain.low, gain.high, evidence)
 
 
 def points(name: str, x: Sequence[float | str], spreads: Sequence[Spread]) -> Series:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsx.analysis import Effect, contrast
+from wsx.analysis import Effect, contrast, squared_effects
 from wsx.analysis.uncertainty import Spread, spread
 from wsx.report.findings import (
+    NO_WIDTH,
     Cell,
     Claim,
     Findings,
@@ -17,6 +18,8 @@ from wsx.report.findings import (
     ResultTable,
     Series,
     Verdict,
+    has_width,
+    judged,
     limits,
     verdict,
 )
@@ -48,6 +51,7 @@ SMALL = (*(name for name, one in SWITCHES.items() if one.published), "random-nas
 ABSTRACT = f"{P2}, abstract"
 QUOTED = f"{P2}, as a third party quotes it"
 NOT_TRIED = "these switches were left out"
+LEVEL = 0.95
 KERNELS = ("kernels-centre", "kernels-transform")
 BATCHES = ("half-batch", "double-batch")
 CHANNELS = ("half-channels", "double-channels")
@@ -113,9 +117,7 @@ class Heuristics(Study):
         }
         taus = {name: found["sparse_tau"].values for name, found in columns.items()}
         effects = {
-            name: contrast(taus, _weights((name,)), n_tests=len(taus) - 1)
-            for name in taus
-            if name != BASELINE
+            name: _change(taus, (name,), n_tests=len(taus) - 1) for name in taus if name != BASELINE
         }
         return Findings(
             "Which heuristics of weight sharing help?",
@@ -136,6 +138,24 @@ def _weights(names: Sequence[str]) -> dict[str, float]:
         for way, sign in ((name, 1), (SWITCHES[name].against, -1)):
             weights[way] = weights.get(way, 0.0) + sign / len(names)
     return {way: weight for way, weight in weights.items() if weight}
+
+
+def _change(taus: Taus, names: Sequence[str], *, n_tests: int = 1) -> Effect:
+    """Return the mean change of sparse tau by some switches, whose limits hold for several tests together.
+
+    Ways of evaluation score the supernets that they are compared with once more: their changes are paired, seed
+    by seed, and they say nothing new about the deviation between trainings, which all others share.
+    """
+    if any(SWITCHES[name].bn for name in names):
+        pairs = np.mean([taus[name] - taus[SWITCHES[name].against] for name in names], axis=0)
+        found = spread(pairs, "change", level=1 - (1 - LEVEL) / n_tests)
+        return Effect(found.mean, found.low, found.high)
+    trained = {name: values for name, values in taus.items() if not _shares_trainings(name)}
+    return contrast(trained, _weights(names), level=LEVEL, n_tests=n_tests)
+
+
+def _shares_trainings(name: str) -> bool:
+    return name in SWITCHES and bool(SWITCHES[name].bn)
 
 
 def _claims(taus: Taus, settings: HeuristicsSettings) -> list[Claim]:
@@ -167,13 +187,18 @@ def _lowers(text: str, source: str, names: Sequence[str], taus: Taus) -> Claim:
     tried = [name for name in names if name in taus]
     if not tried:
         return Claim(text, source, "open", NOT_TRIED)
-    change = contrast(taus, _weights(tried))
+    change = _change(taus, tried)
+    how = (
+        "from paired seeds, as both score the same supernets"
+        if any(map(_shares_trainings, tried))
+        else "the deviation between seeds is that of all trainings"
+    )
     what = "mean change" if len(tried) > 1 else "change"
     evidence = (
         f"{what} of sparse tau {change.value:+.3f} {limits(change.low, change.high)} by {', '.join(tried)} "
-        "(95 %, the deviation between seeds is that of all ways)"
+        f"(95 %, {how})"
     )
-    return Claim(text, source, verdict(-change.high, -change.low), evidence)
+    return judged(text, source, -change.high, -change.low, evidence)
 
 
 def _size(text: str, names: Sequence[str], taus: Taus, margin: float, *, is_little: bool) -> Claim:
@@ -181,34 +206,45 @@ def _size(text: str, names: Sequence[str], taus: Taus, margin: float, *, is_litt
     tried = [name for name in names if name in taus]
     if not tried:
         return Claim(text, QUOTED, "open", NOT_TRIED)
-    changes = {name: contrast(taus, _weights((name,)), n_tests=len(tried)) for name in tried}
+    changes = {name: _change(taus, (name,), n_tests=len(tried)) for name in tried}
     is_large = any(max(one.low, -one.high) > margin for one in changes.values())
     is_small = all(max(one.high, -one.low) < margin for one in changes.values())
     found: Verdict = "open"
-    if is_large or is_small:
+    is_known = all(has_width(one.low, one.high) for one in changes.values())
+    if is_known and (is_large or is_small):
         found = "holds" if is_small == is_little else "does not hold"
     shown = (f"{n} {one.value:+.3f} {limits(one.low, one.high)}" for n, one in changes.items())
     evidence = f"change of sparse tau, beside a margin of {margin:g}: {'; '.join(shown)}"
+    if not is_known:
+        evidence = f"{evidence}; {NO_WIDTH}"
     return Claim(text, QUOTED, found, evidence)
 
 
 def _hyperparameters(taus: Taus, implementation: Sequence[str]) -> Claim:
-    """Return the claim that hyper-parameters move more than heuristics, in seed by seed sizes."""
+    """Return the claim that hyper-parameters move more than heuristics, by mean squared changes."""
     text = "Hyper-parameters, BatchNorm among them, change the correlation more than heuristics do."
     hyper = [name for name in taus if _family(name) == HYPERPARAMETERS]
     if not hyper or not implementation:
         return Claim(text, ABSTRACT, "open", NOT_TRIED)
-    sizes = [
-        np.mean([np.abs(taus[n] - taus[SWITCHES[n].against]) for n in names], axis=0)
-        for names in (hyper, implementation)
-    ]
+    sizes = [_sizes(taus, names) for names in (hyper, implementation)]
+    if not np.isfinite(sizes).all():
+        # What has no value has no digits to show either.
+        return Claim(
+            text, ABSTRACT, "open", "squared changes need 3 seeds or more with a sparse tau"
+        )
     return claim_over_seeds(
         text,
         ABSTRACT,
-        spread(sizes[0] - sizes[1], "larger change"),
-        f"mean size of the change of sparse tau {sizes[0].mean():.3f} by {len(hyper)} hyper-parameters, "
-        f"{sizes[1].mean():.3f} by {len(implementation)} heuristics: difference",
+        spread(sizes[0] - sizes[1], "larger squared change"),
+        "mean squared change of sparse tau in hundredths, without what chance adds to it, "
+        f"{sizes[0].mean():.1f} by {len(hyper)} hyper-parameters, {sizes[1].mean():.1f} by {len(implementation)} "
+        "heuristics: difference",
     )
+
+
+def _sizes(taus: Taus, names: Sequence[str]) -> NDArray[np.float64]:
+    changes = np.array([taus[name] - taus[SWITCHES[name].against] for name in names])
+    return squared_effects(100 * changes[np.isfinite(changes).all(axis=1)])
 
 
 def _ways_table(columns: Columns) -> ResultTable:
@@ -266,7 +302,8 @@ def _verdicts(effects: Mapping[str, Effect]) -> ResultTable:
         [*heads, "change of sparse tau", "95 %, all switches together"],
         rows,
         f"Limits are Bonferroni's for {len(effects)} switches, so that with 95 % certainty no verdict is "
-        "wrong; all ways share one deviation between seeds, which is estimated from all of them.",
+        "wrong; all trainings share one deviation between seeds, which is estimated from all of them. Switches "
+        "that score the supernets of what they are compared with have limits from their own paired seeds.",
     )
 
 

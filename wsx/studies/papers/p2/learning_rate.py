@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsx.analysis import between_over_within
-from wsx.report.findings import Cell, Claim, Findings, ResultTable, limits, verdict
+from wsx.report.findings import Cell, Claim, Findings, ResultTable, judged, limits
 from wsx.studies.papers._base import STUDIES, Step, Study
 from wsx.studies.papers.nasbench201 import P2, nasbench201_settings
 from wsx.studies.papers.p2.curves import Curves, curve_plots, curves_of, n_kept
@@ -120,7 +120,7 @@ def _decides(name: str, values: Array, rates: Mapping[float, Curves]) -> Claim:
         f"variance between rates {ratio.value:.2f} {limits(ratio.low, ratio.high, 2)} times that between seeds; "
         f"{means.max():.3f} at {best:g}, {means.min():.3f} at {worst:g}"
     )
-    return Claim(text, QUOTED, verdict(ratio.low, ratio.high, above=1.0), evidence)
+    return judged(text, QUOTED, ratio.low, ratio.high, evidence, above=1.0)
 
 
 def _table(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wsx.analysis.stability import Stability, gt_tau, gt_tau_window, s_tau, truth_stability
 from wsx.analysis.uncertainty import Resampling, Spread, spread
 from wsx.errors import OptionError
-from wsx.report.findings import Cell, Claim, Findings, Plot, ResultTable, Series, limits, verdict
+from wsx.report.findings import Cell, Claim, Findings, Plot, ResultTable, Series, judged, limits
 from wsx.studies.papers._base import STUDIES, Step, Study
 from wsx.studies.papers.p3.cell64 import SOURCE, Cell64Settings, cell64_settings, seeds_of
 from wsx.studies.papers.seeds import claim_over_seeds
@@ -187,7 +187,7 @@ def _less_stable(end: _Window, alone: Stability | None) -> Claim:
         f"{ours.values.size} seeds), of stand-alone trainings {alone.s_tau.value:.3f} "
         f"{limits(between.low, between.high)} (95 % over trainings)"
     )
-    return Claim(text, where, verdict(between.low - ours.high, between.high - ours.low), evidence)
+    return judged(text, where, between.low - ours.high, between.high - ours.low, evidence)
 
 
 def _agreement_table(

@@ -13,12 +13,13 @@ from wsx.analysis.interference import (
     interference_effects,
     relate_pairs,
     shared_decisions,
+    without_recency,
 )
 from wsx.analysis.stability import gt_tau, s_tau
 from wsx.analysis.trajectories import Periodicity, periodicity, recency
 from wsx.analysis.uncertainty import Resampling, spread
 from wsx.errors import OptionError
-from wsx.report.findings import Cell, Claim, Findings, Plot, ResultTable, Series, limits, verdict
+from wsx.report.findings import Cell, Claim, Findings, Plot, ResultTable, Series, judged, limits
 from wsx.studies.papers._base import STUDIES, Step, Study
 from wsx.studies.papers.p3.cell64 import SOURCE, Cell64Settings, cell64_settings
 from wsx.studies.papers.p3.gradients import CompareGradients, read_agreements
@@ -77,6 +78,8 @@ class _Steps:
         periods: Of each seed.
         advantage: float64 (seed, lag), ranks gained by having been trained so many steps ago.
         effects: Of each seed.
+        beyond_recency: Mean over seeds of the effects without what recency does, and of what archs share without
+            what goes with recency, each (trained arch, evaluated arch).
     """
 
     seeds: list[int]
@@ -86,6 +89,7 @@ class _Steps:
     periods: list[Periodicity]
     advantage: NDArray[np.float64]
     effects: list[Interference]
+    beyond_recency: tuple[NDArray[np.float64], NDArray[np.float64]]
 
     @property
     def effect(self) -> NDArray[np.float64]:
@@ -136,7 +140,7 @@ class InterferenceStudy(Study):
         panel = panel_of(folder, tuple(runs), truth.texts)
         by_seed = {config.seed: config for config in runs.values()}
         trained = [
-            trained_archs(by_seed[seed], steps, truth.texts)
+            trained_archs(by_seed[seed], range(1, steps[-1] + 1), truth.texts)
             for seed, steps in zip(panel.seeds.tolist(), panel.steps.tolist(), strict=True)
         ]
         found = _measure(
@@ -145,8 +149,9 @@ class InterferenceStudy(Study):
             panel.accuracy,
             gt_tau(panel.accuracy, truth.accuracy),
             trained,
+            shared_decisions(panel.decisions),
         )
-        sharing = relate_pairs(found.effect, shared_decisions(panel.decisions))
+        sharing = relate_pairs(*found.beyond_recency)
         gradients = read_agreements(folder, tuple(runs), truth.texts)
         return Findings(
             "What does training one arch do to the others?",
@@ -182,18 +187,46 @@ def _measure(
     accuracy: NDArray[np.float64],
     tau: NDArray[np.float64],
     trained: list[NDArray[np.int64]],
+    shared: NDArray[np.int64],
 ) -> _Steps:
     n_archs = accuracy.shape[2]
     gains = []
-    for run, order in zip(accuracy, trained, strict=True):
+    last = [order[-len(steps) :] for order in trained]
+    for run, order in zip(accuracy, last, strict=True):
         by_lag = recency(run, order, lags=range(n_archs))
         gains.append([by_lag[lag].mean for lag in range(n_archs)])
     effects = [
         interference_effects(run[:-1], run[1:], order[1:])
-        for run, order in zip(accuracy, trained, strict=True)
+        for run, order in zip(accuracy, last, strict=True)
     ]
+    beyond = [
+        _beyond_recency(run, order, shared) for run, order in zip(accuracy, trained, strict=True)
+    ]
+    beyond_recency = (
+        np.mean([one[0] for one in beyond], axis=0),
+        np.mean([one[1] for one in beyond], axis=0),
+    )
     periods = [periodicity(run, n_archs) for run in accuracy]
-    return _Steps(seeds, steps, accuracy, tau, periods, np.array(gains), effects)
+    return _Steps(seeds, steps, accuracy, tau, periods, np.array(gains), effects, beyond_recency)
+
+
+def _beyond_recency(
+    accuracy: NDArray[np.float64], trained: NDArray[np.int64], shared: NDArray[np.int64]
+) -> list[NDArray[np.float64]]:
+    """Return effects and what is shared, (trained arch, evaluated arch), without their means at each lag.
+
+    Args:
+        accuracy: After each of the last steps of a run, shape (step, arch).
+        trained: By all steps of the run, shape (all steps,).
+        shared: What two archs share, shape (arch, arch).
+    """
+    change = np.diff(accuracy, axis=0)
+    earlier, order = trained[: -len(change)], trained[-len(change) :]
+    found = []
+    for values in (change, shared[order]):
+        left = without_recency(values, order, earlier=earlier)
+        found.append(interference_effects(np.zeros_like(left), left, order).effect)
+    return found
 
 
 def _claims(found: _Steps) -> list[Claim]:
@@ -230,9 +263,10 @@ def _sharing_claim(sharing: PairRelation) -> Claim:
         return Claim(text, where, "open", f"no correlation: {sharing.rho.reason}")
     evidence = (
         f"rho {sharing.rho.value:+.3f} {limits(between.low, between.high)} (95 % over archs) between the effect "
-        f"on accuracy and the operations shared, {sharing.n_pairs} pairs, p {sharing.p_value:.3f} by permutation"
+        f"on accuracy and the operations shared, both less their means over archs trained as many steps ago; "
+        f"{sharing.n_pairs} pairs, p {sharing.p_value:.3f} by permutation"
     )
-    return Claim(text, where, verdict(between.low, between.high), evidence)
+    return judged(text, where, between.low, between.high, evidence)
 
 
 def _summary_table(found: _Steps, sharing: PairRelation) -> ResultTable:

@@ -97,7 +97,7 @@ def test_good_at_the_top_and_late_gains(monkeypatch):
         "does not hold",
         "open",
         "open",
-        "holds",
+        "open",
     ]
     assert "no width" in found.claims[4].evidence
 

@@ -33,10 +33,13 @@ def findings(monkeypatch, fixed, noise):
     rng = np.random.default_rng(0)
 
     def chain_of(settings, scores, way, seed):
+        # Equal seeds would leave every claim open.
         mask = fixing.is_left(archs, fixed[way])
         texts = [text for text, left in zip(truth.texts, mask, strict=True) if left][:150]
         true = truth.only(texts).accuracy
-        return branches.Chain(fixed[way], texts, true + noise * rng.normal(size=true.size))
+        return branches.Chain(
+            fixed[way][: 3 - seed % 2], texts, true + noise * rng.normal(size=true.size)
+        )
 
     monkeypatch.setattr(branches, "chain_of", chain_of)
     return STUDY.findings(settings_of(STUDY, "tiny", VALUES), Path("nowhere"))

@@ -64,7 +64,8 @@ def backwards(truth, rng):
 
 def test_what_the_paper_says(monkeypatch):
     found = findings(monkeypatch, FALLING, good_at_the_bottom, 0.5)
-    assert planted.verdicts(found) == ["holds"] * 7
+    # All seeds find as many good archs at the end, which decides nothing.
+    assert planted.verdicts(found) == [*["holds"] * 6, "open"]
     correlations, ends, picks, bias = found.tables
     rows = {row[0]: row for row in correlations.rows}
     assert rows["one supernet"][1] > rows["flops"][1]
@@ -83,7 +84,8 @@ def test_the_opposite(monkeypatch):
     found = findings(monkeypatch, RISING, backwards, 0.5)
     assert planted.verdicts(found)[:1] == ["does not hold"]
     assert planted.verdicts(found)[2] == "does not hold"
-    assert planted.verdicts(found)[4:] == ["does not hold", "holds", "does not hold"]
+    # Backwards, all seeds miss the same archs: the ends have no width, which decides nothing.
+    assert planted.verdicts(found)[4:] == ["open"] * 3
 
 
 def test_good_at_the_top_and_late_gains(monkeypatch):
@@ -93,10 +95,11 @@ def test_good_at_the_top_and_late_gains(monkeypatch):
         "does not hold",
         "does not hold",
         "does not hold",
-        "holds",
-        "does not hold",
-        "holds",
+        "open",
+        "open",
+        "open",
     ]
+    assert "no width" in found.claims[4].evidence
 
 
 def test_readings_of_the_ends_are_those_of_sets():

@@ -51,21 +51,20 @@ def findings(monkeypatch, noise, last, sizes):
 
 
 def good_at_the_bottom(truth, rng):
-    return truth + np.where(truth > 0.6, 0.1, 0.01) * rng.normal(size=(N_SEEDS, truth.size))
+    return truth + np.where(truth > 0.6, 0.15, 0.01) * rng.normal(size=(N_SEEDS, truth.size))
 
 
 def good_at_the_top(truth, rng):
-    return truth + np.where(truth < 0.6, 0.1, 0.0001) * rng.normal(size=(N_SEEDS, truth.size))
+    return truth + np.where(truth < 0.6, 0.1, 0.004) * rng.normal(size=(N_SEEDS, truth.size))
 
 
 def backwards(truth, rng):
-    return -truth + 0.01 * rng.normal(size=(N_SEEDS, truth.size))
+    return -truth + 0.3 * rng.normal(size=(N_SEEDS, truth.size))
 
 
 def test_what_the_paper_says(monkeypatch):
     found = findings(monkeypatch, FALLING, good_at_the_bottom, 0.5)
-    # All seeds find as many good archs at the end, which decides nothing.
-    assert planted.verdicts(found) == [*["holds"] * 6, "open"]
+    assert planted.verdicts(found) == ["holds"] * 7
     correlations, ends, picks, bias = found.tables
     rows = {row[0]: row for row in correlations.rows}
     assert rows["one supernet"][1] > rows["flops"][1]
@@ -84,8 +83,8 @@ def test_the_opposite(monkeypatch):
     found = findings(monkeypatch, RISING, backwards, 0.5)
     assert planted.verdicts(found)[:1] == ["does not hold"]
     assert planted.verdicts(found)[2] == "does not hold"
-    # Backwards, all seeds miss the same archs: the ends have no width, which decides nothing.
-    assert planted.verdicts(found)[4:] == ["open"] * 3
+    # None of the best is found by any seed, which has no width.
+    assert planted.verdicts(found)[4:] == ["does not hold", "open", "does not hold"]
 
 
 def test_good_at_the_top_and_late_gains(monkeypatch):
@@ -95,11 +94,12 @@ def test_good_at_the_top_and_late_gains(monkeypatch):
         "does not hold",
         "does not hold",
         "does not hold",
-        "open",
-        "open",
+        "holds",
+        "does not hold",
         "open",
     ]
-    assert "no width" in found.claims[4].evidence
+    # All seeds keep all good archs, which decides nothing.
+    assert "no width" in found.claims[6].evidence
 
 
 def test_readings_of_the_ends_are_those_of_sets():

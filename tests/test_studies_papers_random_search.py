@@ -49,8 +49,8 @@ def verdicts(found):
 
 
 def test_good_supernets_beat_chance_and_evolution_beats_random(monkeypatch):
-    found = findings(monkeypatch, planted(0.01), margin="0.001")
-    assert verdicts(found)[COMPETES] == "does not hold"
+    found = findings(monkeypatch, planted(0.03), margin="0.001")
+    assert verdicts(found) == ["holds", "does not hold"]
     rows = {row[0]: row for row in found.tables[0].rows}
     final = 3
     assert rows["evolution"][final] > rows["random search"][final]

@@ -96,3 +96,22 @@ def run_onnx(tmp_path) -> Callable:
         return session.run(None, {"images": images})
 
     return run
+
+
+@pytest.fixture
+def wsx(monkeypatch, capsys):
+    """Return a function that runs a command in this process: exit code, stdout, stderr."""
+
+    def call(*arguments):
+        from wsx.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["wsx", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -1,11 +1,9 @@
 import json
-import sys
 
 import pytest
 from small_run import N_IMAGES, small_run
 
 from wsx.bench import machine
-from wsx.cli import main
 
 pytestmark = pytest.mark.slow
 
@@ -24,23 +22,6 @@ def _small_matrices(monkeypatch):
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     return small_run(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def wsx(monkeypatch, capsys):
-    """Return a function that runs a command in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wsx", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_a_quick_table_has_every_row_and_the_file_says_the_same(wsx, tmp_path, monkeypatch):

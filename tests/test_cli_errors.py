@@ -7,7 +7,6 @@ import h5py
 import pytest
 from small_run import BN, SETTINGS, small_run, some_archs, write_archs
 
-from wsx.cli import main
 from wsx.spaces.nasbench201 import NASBENCH201
 
 DATA = ["--data", "digits", "--n-train", "256", "--n-valid", "64", "--n-test", "101"]
@@ -16,23 +15,6 @@ DATA = ["--data", "digits", "--n-train", "256", "--n-valid", "64", "--n-test", "
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     return small_run(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def wsx(monkeypatch, capsys):
-    """Return a function that runs a command in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wsx", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

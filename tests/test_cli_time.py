@@ -1,33 +1,17 @@
 """The commands that train with fewer archs or less sharing, and that score over time."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from small_run import BN, SETTINGS, read_table, some_archs, write_archs
 
-from wsx.cli import main
 from wsx.studies.panel import read_panel
 from wsx.training import open_run
 
 DATA = ["--data", "digits", "--n-train", "128", "--n-valid", "64", "--n-test", "101"]
 TRAIN = ["train", "--space", "nasbench201", *DATA, "--recipe", "digits", "--json", "--quiet"]
 TRAIN += [part for pair in SETTINGS.items() for part in ("--set", "=".join(pair))]
-
-
-@pytest.fixture
-def wsx(monkeypatch, capsys):
-    """Return a function that runs a command, and returns its exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wsx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return call
 
 
 def done(called):

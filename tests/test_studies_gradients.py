@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import torch
 from timeline_runs import RECIPE, SPACE, timeline_run
 
 from wsx.analysis import Resampling, shared_decisions, spearman
-from wsx.cli import main
 from wsx.errors import CheckpointError, OptionError, ShapeError, StoreError
 from wsx.spaces.choice import ArchChoice
 from wsx.store.pairs import PairTable, read_pairs, write_pairs
@@ -195,20 +193,6 @@ def test_files_that_are_no_tables_of_pairs_are_refused(tmp_path):
         write_pairs(table, tmp_path / "none" / "pairs.csv")
     with pytest.raises(ShapeError, match=r"\(3, 3\)"):
         PairTable(("a", "b"), {"n": np.eye(3)}, {})
-
-
-@pytest.fixture
-def wsx(monkeypatch, capsys):
-    """Return a function that runs a command, and returns its exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wsx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return call
 
 
 def test_the_command_prints_and_writes_what_the_library_finds(wsx, run, table, tmp_path):

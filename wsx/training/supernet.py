@@ -23,7 +23,7 @@ from wsx.training.text import Training, text_training
 from wsx.training.text_data import keep_vocabulary
 from wsx.training.text_recipes import TextRecipe
 
-SAVE_EVERY_S = 10.0
+SAVE_EVERY_S = 30.0
 """Epochs may be shorter than saving a state takes. A crash costs this, or an epoch if that is longer."""
 
 Load = Callable[[DataSpec], Dataset]

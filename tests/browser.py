@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
 import time
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import numpy as np
+import pytest
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 PROGRAMS = ("chromium", "chromedriver")
+PHONE, DESK = 390, 1200
 # Sheets of paper without their margins, in CSS pixels: the narrowest that is common, A4 upright.
 PAPER_WIDTH_PX = 703
 DRAWN = """
@@ -61,6 +64,15 @@ return outside.map((node) => node.textContent.slice(0, 40) || node.tagName);
 def is_installed():
     """Return whether the browser and its driver are there."""
     return all(shutil.which(program) for program in PROGRAMS)
+
+
+MARKS_OF_TESTS = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not is_installed() and os.environ.get("WSX_TEST_BROWSER") != "required",
+        reason="chromium and chromium-driver are not installed",
+    ),
+]
 
 
 @dataclass(frozen=True)

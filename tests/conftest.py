@@ -98,6 +98,15 @@ def run_onnx(tmp_path) -> Callable:
     return run
 
 
+@pytest.fixture(scope="module")
+def driver():
+    """A headless browser."""
+    import browser
+
+    with browser.chromium() as started:
+        yield started
+
+
 @pytest.fixture
 def wsx(monkeypatch, capsys):
     """Return a function that runs a command in this process: exit code, stdout, stderr."""

@@ -1,10 +1,9 @@
 import json
-import sys
+from functools import partial
 
 import pytest
 from small_run import BN, read_table, small_run
 
-from wsx.cli import main
 from wsx.spaces.nasbench201 import NASBENCH201
 
 TABLE = ["--space", "nasbench201", "--truth", "digits-nasbench201", "--algorithm", "random"]
@@ -17,20 +16,9 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def wsx(monkeypatch, capsys):
-    """Return a function that runs a command in this process: exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["wsx", "search", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def wsx(wsx):
+    """Return a function that runs ``wsx search``: exit code, stdout, stderr."""
+    return partial(wsx, "search")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Reports in a real browser: every mark drawn, nothing covered, nothing asked for, at any width and on paper."""
 
 import math
-import os
 from dataclasses import replace
 
 import browser
@@ -15,20 +14,7 @@ from wsx.report.study import write_study
 from wsx.studies.papers import STUDIES, settings_of
 from wsx.studies.papers.p2 import heuristics
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not browser.is_installed() and os.environ.get("WSX_TEST_BROWSER") != "required",
-        reason="chromium and chromium-driver are not installed",
-    ),
-]
-PHONE, DESK = 390, 1200
-
-
-@pytest.fixture(scope="module")
-def driver():
-    with browser.chromium() as started:
-        yield started
+pytestmark = browser.MARKS_OF_TESTS
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +110,7 @@ def plots(seen):
     return [box for figure in seen.figures for box in figure["plot"]]
 
 
-@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("width", [browser.PHONE, browser.DESK])
 def test_reports_draw_everything_and_ask_for_nothing(driver, report, width):
     seen = browser.visit(driver, report, width=width)
     # Five thousand marks are drawn by the graphics card, the line and the bars are not.
@@ -138,14 +124,14 @@ def test_reports_draw_everything_and_ask_for_nothing(driver, report, width):
     assert (seen.print_overflow, seen.print_scale) == ([], 1)
 
 
-@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("width", [browser.PHONE, browser.DESK])
 def test_pages_of_studies_are_readable(driver, tmp_path, width):
     found = findings()
     seen = browser.visit(driver, write_study(tmp_path / "study.html", found), width=width)
     expect_readable(seen, found)
 
 
-@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("width", [browser.PHONE, browser.DESK])
 def test_the_page_of_a_real_study_is_readable(driver, tmp_path, monkeypatch, width):
     plant_truth(monkeypatch)
     rng = np.random.default_rng(0)
@@ -238,7 +224,7 @@ def test_marks_that_are_not_drawn_are_seen(driver, tmp_path, report):
     assert browser.coloured_pixels(driver, "scatter") < 100
 
 
-@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("width", [browser.PHONE, browser.DESK])
 def test_what_covers_the_data_is_seen(driver, tmp_path, width):
     page = write_study(tmp_path / "study.html", findings())
     inside = '"showlegend":true,"legend":{"orientation":"h","y":1.08,"x":0}'
@@ -256,7 +242,7 @@ def test_labels_that_are_cut_off_are_seen(driver, tmp_path):
     page = write_study(tmp_path / "study.html", findings())
     # In a wide window these labels lie flat, and have room without a margin of their own.
     cut = broken(page, '"automargin":true', '"automargin":false')
-    found = browser.overlaps(browser.visit(driver, cut, width=PHONE).figures)
+    found = browser.overlaps(browser.visit(driver, cut, width=browser.PHONE).figures)
     assert any("leaves the figure" in words for words in found)
 
 

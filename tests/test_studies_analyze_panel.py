@@ -352,3 +352,12 @@ def test_runs_scored_over_time_are_analysed_together(tmp_path_factory, tmp_path)
     assert rows[0]["S-Tau"] == pytest.approx(tau, abs=1e-12)
     files = report_panel(found, tmp_path / "r.html", title="cell64")
     assert {"variance", "truth", "ranks"} <= set(Page(files.page.read_text("utf-8")).rows)
+
+
+def test_parts_are_told_one_after_another(tmp_path):
+    told = []
+    path = planted(tmp_path / "s.h5", noisy(2, 3))
+    found = analyze_panel(path, options=OPTIONS, on_part=lambda *now: told.append(now))
+    keys = [part.key for part in found.parts]
+    assert [(done, name) for done, _, name in told] == [*enumerate(keys), (len(keys), "")]
+    assert {n for _, n, _ in told} == {len(keys)}

@@ -224,18 +224,12 @@ def analyze(
     from wsx.studies.analyze import compare, comparison_parts
 
     chosen = PanelChoice(panel, finetuned, window, period)
+    options = SummaryOptions(level=level, n_resamples=resamples, seed=seed)
     if panel:
         together = chosen.analysis(
-            scores,
-            truth=truth,
-            campaign=campaign,
-            by=by,
-            level=level,
-            resamples=resamples,
-            seed=seed,
+            scores, options, truth=truth, campaign=campaign, by=by, is_quiet=quiet
         )
         return print_panel(together, as_json=json_)
-    options = SummaryOptions(level=level, n_resamples=resamples, seed=seed)
     with progress_bar(is_quiet=quiet) as start:
         comparison = compare(
             scores,
@@ -245,9 +239,10 @@ def analyze(
             options=options,
             on_resample=start("resample"),
         )
+        parts = comparison_parts(comparison, start("parts")) if json_ else []
     if json_:
-        parts = {part.key: part.as_dict() for part in comparison_parts(comparison)}
-        return print_json({**comparison.as_dict(), "parts": parts})
+        by_key = {part.key: part.as_dict() for part in parts}
+        return print_json({**comparison.as_dict(), "parts": by_key})
     print_rows("campaign", comparison.facts())
     if comparison.summary is not None:
         stdout.print(summary_table(comparison.summary))
@@ -282,13 +277,7 @@ def report(
         from wsx.studies.analyze_panel import report_panel
 
         together = chosen.analysis(
-            scores,
-            truth=truth,
-            campaign=campaign,
-            by=by,
-            level=options.level,
-            resamples=resamples,
-            seed=options.seed,
+            scores, options, truth=truth, campaign=campaign, by=by, is_quiet=quiet
         )
         heading = title or f"{together.panel.key.space}: {scores.name}"
         return _print_files(report_panel(together, out, title=heading), as_json=json_)
@@ -301,7 +290,8 @@ def report(
             options=options,
             on_resample=start("resample"),
         )
-    files = write(comparison, out, title=title or f"{comparison.table.key.space}: {scores.name}")
+        heading = title or f"{comparison.table.key.space}: {scores.name}"
+        files = write(comparison, out, title=heading, on_part=start("parts"))
     return _print_files(files, as_json=json_)
 
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsx.console import print_json, print_rows, result_table, stdout
+from wsx.console import print_json, print_rows, progress_bar, result_table, stdout
 from wsx.errors import OptionError
 
 if TYPE_CHECKING:
+    from wsx.analysis import Resampling
     from wsx.studies.analyze_panel import PanelAnalysis
 
 
@@ -37,21 +38,29 @@ class PanelChoice:
     def analysis(
         self,
         scores: Path,
+        resampling: "Resampling",
         *,
         truth: str | None,
         campaign: str | None,
         by: str,
-        level: float,
-        resamples: int,
-        seed: int,
+        is_quiet: bool,
     ) -> "PanelAnalysis":
         """Return the analysis of all campaigns together."""
         from wsx.studies.analyze_panel import PanelOptions, analyze_panel
 
         options = PanelOptions(
-            level, resamples, seed, by, self.window, self.period, self.is_finetuned
+            resampling.level,
+            resampling.n_resamples,
+            resampling.seed,
+            by,
+            self.window,
+            self.period,
+            self.is_finetuned,
         )
-        return analyze_panel(scores, truth=truth, campaign=campaign, options=options)
+        with progress_bar(is_quiet=is_quiet) as start:
+            return analyze_panel(
+                scores, truth=truth, campaign=campaign, options=options, on_part=start("parts")
+            )
 
 
 def print_panel(analysis: "PanelAnalysis", *, as_json: bool) -> None:

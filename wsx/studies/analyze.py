@@ -14,6 +14,7 @@ from wsx.report import Failure, ReportFiles, write_report
 from wsx.report.findings import Part
 from wsx.store import ScoreTable, open_store
 from wsx.studies.parts.campaign import campaign_parts
+from wsx.studies.parts.making import OnPart
 from wsx.studies.truth_rows import truth_rows as rows_of_truth
 from wsx.truth import TruthTable, load_truth
 
@@ -190,8 +191,16 @@ def _losses(table: ScoreTable) -> NDArray[np.float64]:
     return losses
 
 
-def report_comparison(comparison: Comparison, path: Path, *, title: str) -> ReportFiles:
+def report_comparison(
+    comparison: Comparison, path: Path, *, title: str, on_part: OnPart | None = None
+) -> ReportFiles:
     """Write the HTML report of a comparison, and its pictures beside it.
+
+    Args:
+        comparison: Scores, beside the truth if there is some.
+        path: The page.
+        title: Its heading.
+        on_part: Told of parts done, parts in all, and the part that comes next.
 
     Raises:
         OptionError: The path is no HTML file.
@@ -228,12 +237,17 @@ def report_comparison(comparison: Comparison, path: Path, *, title: str) -> Repo
         params=table.params[rows],
         flops=table.flops[rows],
         failures=failures,
-        parts=comparison_parts(comparison),
+        parts=comparison_parts(comparison, on_part),
     )
 
 
-def comparison_parts(comparison: Comparison) -> list[Part]:
-    """Return bias by option, what pruning costs and what the top K end with; nothing without truth."""
+def comparison_parts(comparison: Comparison, on_part: OnPart | None = None) -> list[Part]:
+    """Return bias by option, what pruning costs and what the top K end with; nothing without truth.
+
+    Args:
+        comparison: Scores beside the truth.
+        on_part: Told of parts done, parts in all, and the part that comes next.
+    """
     table, rows, summary = comparison.table, comparison.rows, comparison.summary
     if comparison.truth is None or summary is None:
         return []
@@ -245,4 +259,5 @@ def comparison_parts(comparison: Comparison) -> list[Part]:
         params=table.params[rows],
         flops=table.flops[rows],
         options=summary.options,
+        on_part=on_part,
     )

@@ -1,6 +1,6 @@
 """Many campaigns of one score file as one analysis: runs, checkpoints and archs, beside truth if there is some."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from wsx.report.write import write_parts
 from wsx.store import ScoreKey, ScoreTable, open_store
 from wsx.studies.analyze import RANKED_BY, chosen_by
 from wsx.studies.panel import FINETUNE, TUNED_BY, Panel, read_panel
+from wsx.studies.parts.making import OnPart, make_parts
 from wsx.studies.parts.movements import periodicity_part, ranks_part
 from wsx.studies.parts.stability import Rankings, stability_part, truth_part
 from wsx.studies.parts.variance import variance_part
@@ -127,6 +128,7 @@ def analyze_panel(
     truth: str | None = None,
     campaign: str | None = None,
     options: PanelOptions | None = None,
+    on_part: OnPart | None = None,
 ) -> PanelAnalysis:
     """Return what the campaigns of a score file say together.
 
@@ -138,6 +140,7 @@ def analyze_panel(
         campaign: Beginning of a campaign's digest; takes only campaigns of its kind, which differ from it in
             nothing but the checkpoint. Needed where the file holds several kinds.
         options: What is analysed and how.
+        on_part: Told of parts done, parts in all, and the part that comes next.
 
     Raises:
         OptionError: The window is longer than the runs, or a period is asked of steps that are not consecutive.
@@ -152,30 +155,28 @@ def analyze_panel(
     panel, left_out = _complete(read)
     if panel.total.shape[0] * panel.total.shape[1] < 2:
         raise StoreError(_too_few(scores, read, infos, is_finetuned=chosen.is_finetuned))
-    rankings = _rankings(panel, by, chosen)
-    outcomes = None
-    if by == "accuracy" and panel.total.size * len(panel.image_ids) <= MAX_OUTCOMES:
-        # Only now is it known that they fit into memory.
-        full, _ = _read(scores, campaign, is_finetuned=chosen.is_finetuned, has_outcomes=True)
-        outcomes = _complete(full)[0].outcomes()
-    parts = [
-        variance_part(rankings.scores, outcomes=outcomes, resampling=chosen),
-        stability_part(rankings, resampling=chosen),
-    ]
+    rankings, period = _rankings(panel, by, chosen), _period(panel, chosen)
+
+    def variance() -> Part:
+        outcomes = None
+        if by == "accuracy" and panel.total.size * len(panel.image_ids) <= MAX_OUTCOMES:
+            # Only now is it known that they fit into memory.
+            full, _ = _read(scores, campaign, is_finetuned=chosen.is_finetuned, has_outcomes=True)
+            outcomes = _complete(full)[0].outcomes()
+        return variance_part(rankings.scores, outcomes=outcomes, resampling=chosen)
+
+    makers: dict[str, Callable[[], Part]] = {
+        "variance": variance,
+        "stability": lambda: stability_part(rankings, resampling=chosen),
+    }
     n_without = None
     if table is not None:
-        is_known, values = _truth_of(panel, table, str(truth))
-        n_without = int((~is_known).sum())
-        known = replace(
-            rankings,
-            scores=rankings.scores[..., is_known],
-            archs=[text for text, has in zip(panel.archs, is_known, strict=True) if has],
-        )
-        parts.append(truth_part(known, values, resampling=chosen))
-    parts.append(ranks_part(rankings))
-    period = _period(panel, chosen)
+        known, values = _with_truth(panel, rankings, table, str(truth))
+        n_without = len(panel.archs) - len(known.archs)
+        makers["truth"] = lambda: truth_part(known, values, resampling=chosen)
+    makers["ranks"] = lambda: ranks_part(rankings)
     if period is not None:
-        parts.append(periodicity_part(rankings, period, resampling=chosen))
+        makers["periodicity"] = lambda: periodicity_part(rankings, period, resampling=chosen)
     return PanelAnalysis(
         panel,
         by,
@@ -184,7 +185,7 @@ def analyze_panel(
         n_without,
         None if table is None else table.source,
         next((said for info in infos if (said := chosen_by(info)) is not None), None),
-        tuple(parts),
+        tuple(make_parts(makers, on_part)),
     )
 
 
@@ -314,9 +315,10 @@ def _distinct(panel: Panel) -> list[str]:
     return [f"{name} ({number})" for number, name in enumerate(panel.runs)]
 
 
-def _truth_of(
-    panel: Panel, table: TruthTable, truth: str
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def _with_truth(
+    panel: Panel, rankings: Rankings, table: TruthTable, truth: str
+) -> tuple[Rankings, NDArray[np.float64]]:
+    """Return the rankings of the archs that the truth knows, and what it says of them."""
     rows = truth_rows(panel.key.space, panel.decisions, panel.archs, table)
     is_known = rows >= 0
     if is_known.sum() < 2:
@@ -324,7 +326,9 @@ def _truth_of(
             f"truth {truth} knows {int(is_known.sum())} of the {len(rows)} archs, such as {panel.archs[0]!r}; "
             "is it of the same space and spelling?"
         )
-    return is_known, table.goodness[rows[is_known]]
+    archs = [text for text, has in zip(panel.archs, is_known, strict=True) if has]
+    known = replace(rankings, scores=rankings.scores[..., is_known], archs=archs)
+    return known, table.goodness[rows[is_known]]
 
 
 def _period(panel: Panel, options: PanelOptions) -> int | None:

@@ -1,6 +1,6 @@
 """All parts of one campaign beside its truth."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from wsx.analysis import SummaryOptions
 from wsx.report.findings import Part
 from wsx.spaces import SPACES, Decision
 from wsx.studies.parts.bias import bias_part
+from wsx.studies.parts.making import OnPart, make_parts
 from wsx.studies.parts.picks import picks_part
 from wsx.studies.parts.pruning import pruning_part
 
@@ -24,6 +25,7 @@ def campaign_parts(
     params: NDArray[np.int64],
     flops: NDArray[np.int64],
     options: SummaryOptions,
+    on_part: OnPart | None = None,
 ) -> list[Part]:
     """Return bias, pruning and picks; nothing for fewer than two archs, which have no ranks.
 
@@ -35,6 +37,7 @@ def campaign_parts(
         params: Parameter counts, shape (arch,), -1 where unknown.
         flops: Operation counts, shape (arch,), -1 where unknown.
         options: Level, resamples, seed, and which true top counts as good.
+        on_part: Told of parts done, parts in all, and the part that comes next.
 
     Raises:
         ShapeError: The inputs list different archs.
@@ -43,13 +46,15 @@ def campaign_parts(
     if truth.size < 2:
         return []
     sizes = known_sizes(params, flops)
-    return [
-        bias_part(decisions_of(space, archs), archs, predicted, truth, sizes, resampling=options),
-        pruning_part(
-            predicted, truth, sizes, top_fraction=options.good_fraction, resampling=options
+    decisions, good = decisions_of(space, archs), options.good_fraction
+    makers: dict[str, Callable[[], Part]] = {
+        "bias": lambda: bias_part(decisions, archs, predicted, truth, sizes, resampling=options),
+        "pruning": lambda: pruning_part(
+            predicted, truth, sizes, top_fraction=good, resampling=options
         ),
-        picks_part(predicted, truth, sizes, resampling=options),
-    ]
+        "picks": lambda: picks_part(predicted, truth, sizes, resampling=options),
+    }
+    return make_parts(makers, on_part)
 
 
 def known_sizes(params: NDArray[np.int64], flops: NDArray[np.int64]) -> dict[str, Array]:

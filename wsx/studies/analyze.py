@@ -37,6 +37,8 @@ class Comparison:
         truth_table: The truth table.
         summary: All measures, None without truth.
         by: ``accuracy``, or ``loss`` (the negative mean loss).
+        truth_runs: Single trainings of the same archs, (run, arch), nan where there was none; None where no arch
+            has two.
     """
 
     table: ScoreTable
@@ -46,6 +48,7 @@ class Comparison:
     truth_table: TruthTable | None
     summary: Summary | None
     by: str
+    truth_runs: NDArray[np.float64] | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -158,17 +161,18 @@ def compare(
             "is it of the same space and spelling?"
         )
     rows, values = rows[is_known], truth_table.goodness[truth_rows[is_known]]
+    truth_runs = _truth_runs(truth_table, truth_rows[is_known])
     summary = summarise(
         predicted[rows],
         values,
         outcomes=table.outcomes()[rows] if by == "accuracy" else None,
         params=table.params[rows],
         flops=table.flops[rows],
-        truth_runs=_truth_runs(truth_table, truth_rows[is_known]),
+        truth_runs=truth_runs,
         options=options,
         on_resample=on_resample,
     )
-    return Comparison(table, rows, predicted[rows], values, truth_table, summary, by)
+    return Comparison(table, rows, predicted[rows], values, truth_table, summary, by, truth_runs)
 
 
 def _truth_runs(truth: TruthTable, truth_rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
@@ -259,5 +263,6 @@ def comparison_parts(comparison: Comparison, on_part: OnPart | None = None) -> l
         params=table.params[rows],
         flops=table.flops[rows],
         options=summary.options,
+        truth_runs=comparison.truth_runs,
         on_part=on_part,
     )

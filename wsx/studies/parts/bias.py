@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from wsx.analysis import (
 )
 from wsx.report.findings import Cell, Part, Plot, ResultTable, Series
 from wsx.spaces import Decision
+from wsx.studies.parts.alone import ALONE, ALONE_NOTE, alone_rankings, mean_known
 from wsx.studies.parts.cells import bounded, number
 
 Array = NDArray[np.float64]
@@ -31,6 +33,7 @@ def bias_part(
     sizes: Mapping[str, Array],
     *,
     resampling: Resampling,
+    truth_runs: Array | None = None,
 ) -> Part:
     """Return the bias by option and decision, that of sizes in quarters, and how much of it goes with size.
 
@@ -41,6 +44,7 @@ def bias_part(
         truth: Truth of the same archs, shape (arch,).
         sizes: Counts by name, each of shape (arch,), not all alike.
         resampling: How archs are drawn again.
+        truth_runs: Single trainings of the truth, shape (run, arch), nan where there was none.
 
     Raises:
         ShapeError: The inputs list different archs, or fewer than 2.
@@ -54,11 +58,34 @@ def bias_part(
         f"by {name} alone": option_bias(table, size, truth, resampling=Resampling(n_resamples=0))
         for name, size in sizes.items()
     }
+    if rankings := alone_rankings(truth_runs):
+        alone[f"by {ALONE}"] = _mean_biases(
+            [
+                option_bias(table[has], scores, others, resampling=Resampling(n_resamples=0))
+                for scores, others, has in rankings
+            ],
+            found,
+        )
     tables = [_bias_table(names, found, alone, resampling.level)]
     if sizes:
         tables.append(_explained_table(predicted, truth, sizes, resampling))
     plots = _plots(names[: len(decisions)], found, alone)
     return Part("bias", tables, plots)
+
+
+def _mean_biases(
+    runs: Sequence[Sequence[OptionBias]], like: Sequence[OptionBias]
+) -> list[OptionBias]:
+    """Return the mean bias over runs of each option in a list; trainings of fewer archs may lack some."""
+    of_runs = [{(one.decision, one.option): one.bias.value for one in run} for run in runs]
+    means = [
+        mean_known([run.get((one.decision, one.option), math.nan) for run in of_runs])
+        for one in like
+    ]
+    return [
+        replace(one, bias=replace(one.bias, value=mean))
+        for one, mean in zip(like, means, strict=True)
+    ]
 
 
 def _as_decision(name: str, size: Array) -> Decision:
@@ -91,11 +118,12 @@ def _bias_table(
         "among all options together. Beside it the same of a ranking by size alone. Noise by itself pulls the "
         "truly good ones down. Sizes count as decisions, in quarters."
     )
+    said = ALONE_NOTE if f"by {ALONE}" in alone else ""
     return ResultTable(
         "Options over- and under-valued",
         ["decision", "option", "valued", "archs", "bias", "low", "high", *alone],
         rows,
-        f"{note} {_left_out(found, len(order))}".strip(),
+        " ".join(one for one in (note, said, _left_out(found, len(order))) if one),
     )
 
 

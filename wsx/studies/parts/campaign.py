@@ -25,6 +25,7 @@ def campaign_parts(
     params: NDArray[np.int64],
     flops: NDArray[np.int64],
     options: SummaryOptions,
+    truth_runs: Array | None = None,
     on_part: OnPart | None = None,
 ) -> list[Part]:
     """Return bias, pruning and picks; nothing for fewer than two archs, which have no ranks.
@@ -37,6 +38,7 @@ def campaign_parts(
         params: Parameter counts, shape (arch,), -1 where unknown.
         flops: Operation counts, shape (arch,), -1 where unknown.
         options: Level, resamples, seed, and which true top counts as good.
+        truth_runs: Single trainings of the truth, shape (run, arch), nan where there was none; None without.
         on_part: Told of parts done, parts in all, and the part that comes next.
 
     Raises:
@@ -48,11 +50,20 @@ def campaign_parts(
     sizes = known_sizes(params, flops)
     decisions, good = decisions_of(space, archs), options.good_fraction
     makers: dict[str, Callable[[], Part]] = {
-        "bias": lambda: bias_part(decisions, archs, predicted, truth, sizes, resampling=options),
-        "pruning": lambda: pruning_part(
-            predicted, truth, sizes, top_fraction=good, resampling=options
+        "bias": lambda: bias_part(
+            decisions, archs, predicted, truth, sizes, resampling=options, truth_runs=truth_runs
         ),
-        "picks": lambda: picks_part(predicted, truth, sizes, resampling=options),
+        "pruning": lambda: pruning_part(
+            predicted,
+            truth,
+            sizes,
+            top_fraction=good,
+            resampling=options,
+            truth_runs=truth_runs,
+        ),
+        "picks": lambda: picks_part(
+            predicted, truth, sizes, resampling=options, truth_runs=truth_runs
+        ),
     }
     return make_parts(makers, on_part)
 

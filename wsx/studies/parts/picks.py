@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from wsx.analysis import Resampling, final_performance, rank_percentiles, subset_tau
 from wsx.report.findings import Cell, Part, Plot, ResultTable, Series
+from wsx.studies.parts.alone import ALONE, ALONE_NOTE, alone_rankings, mean_known
 from wsx.studies.parts.cells import bounded, number, series_limits, unit_of
 
 Array = NDArray[np.float64]
@@ -16,7 +17,12 @@ N_SUBSETS = 20
 
 
 def picks_part(
-    predicted: Array, truth: Array, sizes: Mapping[str, Array], *, resampling: Resampling
+    predicted: Array,
+    truth: Array,
+    sizes: Mapping[str, Array],
+    *,
+    resampling: Resampling,
+    truth_runs: Array | None = None,
 ) -> Part:
     """Return what the top K of a ranking are worth, beside K archs at random and the K largest.
 
@@ -25,6 +31,7 @@ def picks_part(
         truth: Truth of the same archs, shape (arch,).
         sizes: Counts by name, each of shape (arch,).
         resampling: How archs are drawn again, and seed of the subsets.
+        truth_runs: Single trainings of the truth, shape (run, arch), nan where there was none.
 
     Raises:
         ShapeError: The vectors differ in length.
@@ -50,6 +57,7 @@ def picks_part(
                     *bounded(found["surpass_random"], scale=100),
                 ]
             )
+    rows += _alone_rows(truth_runs, ks, scale)
     heads = ["picked by", "K", f"mean truth{unit}", "low", "high", "deviation", f"best{unit}"]
     heads += ["true rank of the best", "P>R, %", "P>R low", "P>R high"]
     table = ResultTable(
@@ -57,7 +65,8 @@ def picks_part(
         heads,
         rows,
         f"Truth of the K archs ranked highest. Limits: {100 * resampling.level:.4g} %, archs drawn again. P>R is "
-        "the chance that K archs drawn at random all rank below the best pick.",
+        "the chance that K archs drawn at random all rank below the best pick."
+        + ("" if truth_runs is None else f" {ALONE_NOTE}"),
     )
     tables = [
         table,
@@ -65,6 +74,30 @@ def picks_part(
         _subsets(predicted, truth, resampling),
     ]
     return Part("picks", tables, [_plot(rows, f"mean truth of the top K{unit}")])
+
+
+def _alone_rows(truth_runs: Array | None, ks: Sequence[int], scale: float) -> list[list[Cell]]:
+    rankings = alone_rankings(truth_runs)
+    none = Resampling(n_resamples=0)
+    rows: list[list[Cell]] = []
+    for k in ks:
+        found = [
+            final_performance(scores, others, k, resampling=none)
+            for scores, others, _ in rankings
+            if k <= scores.size
+        ]
+        if found:
+            mean = {name: mean_known([one[name].value for one in found]) for name in found[0]}
+            rows.append(
+                [
+                    *(ALONE, k, number(mean["mean_truth"], scale=scale), None, None),
+                    number(mean["std_truth"], scale=scale),
+                    number(mean["best_truth"], scale=scale),
+                    number(mean["best_rank"]),
+                    *(number(mean["surpass_random"], scale=100), None, None),
+                ]
+            )
+    return rows
 
 
 def _drawn(name: str, resampling: Resampling) -> Resampling:

@@ -84,7 +84,7 @@ def test_texts_names_costs_and_keys_are_those_of_the_whole_space():
         WHOLE.decisions,
     )
     assert SPACE.reference_macro == macro
-    for name in ("format", "function_key", "truth_text", "is_reachable", "is_cost_exact"):
+    for name in ("format", "function_key", "truth_text", "is_reachable", "is_cost_exact", "depth"):
         assert getattr(SPACE, name)(arch) == getattr(WHOLE, name)(arch)
     assert SPACE.cost(arch, macro) == WHOLE.cost(arch, macro)
     assert SPACE.parse(WHOLE.format(arch)) == arch

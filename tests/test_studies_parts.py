@@ -17,7 +17,7 @@ from wsx.spaces import Decision
 from wsx.spaces.nasbench201 import NASBENCH201
 from wsx.studies.analyze import compare, report_comparison
 from wsx.studies.parts.bias import bias_part
-from wsx.studies.parts.campaign import campaign_parts, decisions_of, known_sizes
+from wsx.studies.parts.campaign import campaign_parts, decisions_of, depths_of, known_sizes
 from wsx.studies.parts.picks import picks_part
 from wsx.studies.parts.pruning import KEPT, pruning_part
 
@@ -107,6 +107,27 @@ def test_options_of_too_few_archs_are_counted_and_constant_scores_have_no_bias()
     assert "predicted is constant" in flat.tables[0].note
     with pytest.raises(ShapeError):
         bias_part(DECISIONS, archs, truth[:3], truth[:3], {}, resampling=DRAWN)
+
+
+def test_a_planted_preference_for_depth_is_found():
+    rng = np.random.default_rng(4)
+    archs = np.array(NASBENCH201.sample(300, rng=rng, measure="reachable"), np.int16)
+    depths = depths_of("nasbench201", archs)
+    assert depths.tolist() == [NASBENCH201.depth(tuple(arch)) for arch in archs.tolist()]
+    truth = rng.uniform(0.5, 0.9, 300)
+    predicted = truth + 0.2 * (depths == 3) + rng.normal(0, 0.01, 300)
+    part = bias_part(
+        NASBENCH201.decisions, archs, predicted, truth, {}, resampling=DRAWN, depths=depths
+    )
+    rows = {(row["decision"], row["option"]): row for row in rows_of(part.tables[0])}
+    deep = rows["depth", "3"]
+    assert deep["bias"] == pytest.approx(slow_bias(predicted, truth, depths == 3), abs=1e-9)
+    assert deep["valued"] == "over"
+    assert deep["archs"] == (depths == 3).sum()
+    # Spaces that do not say, or whose archs are all as deep, have no such rows.
+    assert depths_of("cell64", np.zeros((4, 3), np.int16)) is None
+    assert depths_of("nasbench201", np.ones((4, 6), np.int16)) is None
+    assert depths_of("someone's", archs) is None
 
 
 def slow_loss(scores, truth, k):

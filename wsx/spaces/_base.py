@@ -83,6 +83,13 @@ class Space(abc.ABC):
         """
         return None
 
+    def depth(self, arch: Arch) -> int | None:
+        """Return how many operations follow one another on the longest path; None where the space does not say.
+
+        Skips and identities count as none. For spaces of cells it is the path through one (normal) cell.
+        """
+        return None
+
     def is_cost_exact(self, arch: Arch) -> bool:
         """Return whether the cost counts just what reaches the output; a benchmark's table may count more."""
         return bool(self.check(arch))

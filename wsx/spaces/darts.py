@@ -108,6 +108,16 @@ class Darts(Space):
             nodes.append(((self.operations[one], sources[0]), (self.operations[other], sources[1])))
         return tuple(nodes[:N_NODES]), tuple(nodes[N_NODES:])
 
+    def depth(self, arch: Arch) -> int:
+        """Return the operations on the longest path through the normal cell, skips aside."""
+        depths = {0: 0, 1: 0}
+        for target, node in zip(TARGETS, self.cells(arch)[0], strict=True):
+            for operation, source in node:
+                if operation != "none" and source in depths:
+                    there = depths[source] + (operation != "skip_connect")
+                    depths[target] = max(there, depths.get(target, 0))
+        return max(depths.values())
+
     def format(self, arch: Arch) -> str:
         """Return DARTS' genotype, such as ``Genotype(normal=[('sep_conv_3x3', 0), ...], ...)``."""
         return format_genotype(*self.cells(arch))

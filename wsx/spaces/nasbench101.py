@@ -129,6 +129,15 @@ class NasBench101(Space):
         """Return the benchmark's hash, which all encodings of a cell share."""
         return cell_hash(self.cell(self.check(arch)))
 
+    def depth(self, arch: Arch) -> int:
+        """Return the operations on the longest path through the cell."""
+        cell = self.cell(self.check(arch))
+        depths: list[int] = []
+        for parents, op in zip(cell.parents, cell.ops, strict=True):
+            before = max((depths[parent] for parent in parents), default=0)
+            depths.append(before + (op is not None))
+        return depths[cell.output]
+
     def function_key(self, arch: Arch) -> Hashable:
         """Return the pruned cell on its own vertices."""
         return self.cell(self.check(arch))

@@ -105,6 +105,15 @@ class NasBench201(Space):
                 reached.add(target)
         return N_NODES - 1 in reached
 
+    def depth(self, arch: Arch) -> int:
+        """Return the operations on the longest path through the cell, skips aside; 0 where none leads through."""
+        depths = {0: 0}
+        for option, (source, target) in zip(self.check(arch), EDGES, strict=True):
+            if option != NONE and source in depths:
+                there = depths[source] + (option != SKIP)
+                depths[target] = max(there, depths.get(target, 0))
+        return depths.get(N_NODES - 1, 0)
+
     def function_key(self, arch: Arch) -> Hashable:
         """Return the expression that the cell computes, sums sorted and dead edges left out."""
         arch = self.check(arch)

@@ -65,6 +65,10 @@ class NasBenchMacro(Space):
     def _networks(self) -> list[Arch]:
         return [arch for arch in self.enumerate() if canonical(arch) == arch]
 
+    def depth(self, arch: Arch) -> int:
+        """Return the layers that are no identity."""
+        return sum(option != IDENTITY for option in self.check(arch))
+
     def format(self, arch: Arch) -> str:
         """Return the benchmark's text, one digit per layer, such as ``21020112``; 0 is the identity."""
         return "".join(map(str, self.check(arch)))

@@ -76,6 +76,10 @@ class ProxylessNas(Space):
         """Macro options of P1's networks."""
         return {"width_percent": 135, "n_classes": 1000, "in_channels": 3, "image_size": 224}
 
+    def depth(self, arch: Arch) -> int:
+        """Return the blocks that are not skipped."""
+        return sum(option != ZERO for option in self.check(arch))
+
     def format(self, arch: Arch) -> str:
         """Return one digit per cell, stages apart, such as ``4063-3642-4614-5656-1550-3``.
 

@@ -309,6 +309,10 @@ class RestrictedSpace(Space):
         """Return params and multiply-adds of a subnet under a supernet's macro options."""
         return self.base.cost(arch, macro)
 
+    def depth(self, arch: Arch) -> int | None:
+        """Return how many operations follow one another on the longest path."""
+        return self.base.depth(arch)
+
     def is_cost_exact(self, arch: Arch) -> bool:
         """Return whether the cost counts just what reaches the output."""
         return self.base.is_cost_exact(arch)

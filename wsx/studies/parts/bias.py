@@ -33,6 +33,7 @@ def bias_part(
     sizes: Mapping[str, Array],
     *,
     resampling: Resampling,
+    depths: NDArray[np.int64] | None = None,
     truth_runs: Array | None = None,
 ) -> Part:
     """Return the bias by option and decision, that of sizes in quarters, and how much of it goes with size.
@@ -44,6 +45,7 @@ def bias_part(
         truth: Truth of the same archs, shape (arch,).
         sizes: Counts by name, each of shape (arch,), not all alike.
         resampling: How archs are drawn again.
+        depths: Operations on the longest path of each arch, shape (arch,); None where unknown.
         truth_runs: Single trainings of the truth, shape (run, arch), nan where there was none.
 
     Raises:
@@ -52,6 +54,10 @@ def bias_part(
     """
     names = [*decisions, *(_as_decision(name, size) for name, size in sizes.items())]
     bins = [quantile_bins(size, min(N_BINS, size.size)) for size in sizes.values()]
+    if depths is not None:
+        levels, level_of = np.unique(depths, return_inverse=True)
+        names.append(Decision("depth", tuple(map(str, levels.tolist()))))
+        bins.append(level_of)
     table = np.column_stack([archs, *bins])
     found = option_bias(table, predicted, truth, resampling=resampling)
     alone = {
@@ -116,7 +122,8 @@ def _bias_table(
         "Mean predicted less true rank fraction of archs with the option minus that of archs without: above 0 "
         f"they rank too high. Limits: {100 * level:.4g} %, archs drawn again; over and under name what stands out "
         "among all options together. Beside it the same of a ranking by size alone. Noise by itself pulls the "
-        "truly good ones down. Sizes count as decisions, in quarters."
+        "truly good ones down. Sizes count as decisions, in quarters; depth is the number of operations on the "
+        "longest path."
     )
     said = ALONE_NOTE if f"by {ALONE}" in alone else ""
     return ResultTable(

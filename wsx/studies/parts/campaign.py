@@ -51,7 +51,14 @@ def campaign_parts(
     decisions, good = decisions_of(space, archs), options.good_fraction
     makers: dict[str, Callable[[], Part]] = {
         "bias": lambda: bias_part(
-            decisions, archs, predicted, truth, sizes, resampling=options, truth_runs=truth_runs
+            decisions,
+            archs,
+            predicted,
+            truth,
+            sizes,
+            resampling=options,
+            depths=depths_of(space, archs),
+            truth_runs=truth_runs,
         ),
         "pruning": lambda: pruning_part(
             predicted,
@@ -76,6 +83,16 @@ def known_sizes(params: NDArray[np.int64], flops: NDArray[np.int64]) -> dict[str
         for name, count in counts.items()
         if (count > 0).all() and (count != count[0]).any()
     }
+
+
+def depths_of(space: str, archs: NDArray[np.int16]) -> NDArray[np.int64] | None:
+    """Return the depth of each arch, None where the space does not say or all are alike."""
+    known = SPACES.get(space)
+    found = [] if known is None else [known.depth(tuple(map(int, arch))) for arch in archs]
+    depths = [depth for depth in found if depth is not None]
+    if len(depths) < len(archs) or len(set(depths)) < 2:
+        return None
+    return np.array(depths, dtype=np.int64)
 
 
 def decisions_of(space: str, archs: NDArray[np.int16]) -> Sequence[Decision]:
